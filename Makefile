@@ -1,0 +1,43 @@
+# One command each. The first target that needs it makes .venv; nothing else has to be set up.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint check fix docs bench parity
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.recipes: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[recipes]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@ $(VENV)/.recipes
+
+demo: $(VENV)/.recipes  ## train a small net on real digits with SGD, SGDP, AdamW and AdamP, and show what happened
+	$(BIN)/tangential train digits --seeds 5 --out runs/digits
+
+test: $(VENV)/.dev  ## the test suite, doctests included
+	$(BIN)/python -m pytest -q -n auto
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict --quiet
+
+check: lint docs test  ## everything that CI runs
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev  ## step times against the named peers, as ratios
+	$(BIN)/python benchmarks/step_time.py
+
+parity: $(VENV)/.dev  ## rewrite docs/parity.md from the installed peers
+	$(BIN)/python docs/parity.py

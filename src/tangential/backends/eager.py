@@ -1,0 +1,29 @@
+"""One tensor at a time: the definition as it reads, and the backend that autograd can see through."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tangential.backends.batch import Batch
+from tangential.backends.rows import across, lay_out, row_sums
+from tangential.precision import lifted
+
+
+def eager(batch: Batch) -> None:
+    """Take one step, weight by weight."""
+    for i, (w, g, *old) in enumerate(zip(batch.weights, batch.grads, *batch.moments, strict=True)):
+        rule = batch.rule(batch.t[i] if isinstance(batch.t, list) else batch.t)
+        wide = lifted(w)
+        g = lifted(g)
+        new = rule.advance(g, *old)
+        u = rule.direction(g, *new)
+        w.copy_(wide * _keep(wide, g, u, batch) - u * batch.projection.lr)
+        for moment, value in zip(old, new, strict=True):
+            moment.copy_(value)
+
+
+def _keep(w: Tensor, g: Tensor, u: Tensor, batch: Batch) -> Tensor | float:
+    if batch.blocks is None:
+        return batch.projection.plain
+    layout = lay_out((tuple(w.shape),), batch.blocks, w.device)
+    return across(layout.keep(row_sums(w, g, u, batch.blocks), batch.projection), w, batch.dim)

@@ -1,0 +1,112 @@
+"""Sums per row of a weight, and how rows are gathered into blocks. A row is one index of the dimension that is cut."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from tangential.algorithm import Projection, Reduction, cosine_gate, radial
+from tangential.blocks import Blocks, Run
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+def dots(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """`a.b` of every row: sums over all dimensions but `dim`, whatever the strides. Shape `(rows,)`."""
+    others = [d for d in range(a.ndim) if d != dim]
+    return (a * b).sum(others) if others else a * b
+
+
+def row_sums(w: Tensor, g: Tensor, u: Tensor, blocks: Blocks | str, factor: float = 1.0) -> Tensor:
+    """The sums per row that the gate of these blocks asks for: `ww, wu`, and `gg, wg` for the paper's test.
+
+    `factor` multiplies `u`. Shape `(2 or 4, rows)`.
+    """
+    if isinstance(blocks, Blocks):
+        return torch.stack([dots(w, w, blocks.dim), dots(w, u, blocks.dim) * factor])
+    return torch.stack([dots(w, w, 0), dots(g, g, 0), dots(w, g, 0), dots(w, u, 0) * factor])
+
+
+def across(factor: Tensor, like: Tensor, dim: int) -> Tensor:
+    """One factor per row, shaped to multiply a weight. `(rows,)` to `(1, ..., rows, ..., 1)`."""
+    return factor.view([-1 if d == dim else 1 for d in range(like.ndim)])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the stacked rows of some weights belong.
+
+    Args:
+        lengths: Rows of each run (a block, or a weight under the paper's test), `(runs,)`.
+        uniform: The length that all runs share, or None.
+        owner: The run of each row, `(rows,)`.
+        invariant: Whether a run is projected, `(runs,)`; None where all are.
+        elements: Elements of a row of each run, `(runs,)`; the paper's test depends on it.
+    """
+
+    lengths: Tensor
+    uniform: int | None
+    owner: Tensor
+    invariant: Tensor | None
+    elements: Tensor
+
+    def total(self, x: Tensor) -> Tensor:
+        """Sum over each run: `(rows,)` to `(runs,)`."""
+        if self.uniform:
+            return x if self.uniform == 1 else x.view(-1, self.uniform).sum(1)
+        return torch.segment_reduce(x, "sum", lengths=self.lengths, axis=0, unsafe=True)
+
+    def largest(self, x: Tensor) -> Tensor:
+        """Largest of each run, NaN if one is: `(rows,)` to `(runs,)`."""
+        if self.uniform:
+            return x if self.uniform == 1 else x.view(-1, self.uniform).amax(1)
+        return torch.segment_reduce(x, "max", lengths=self.lengths, axis=0, unsafe=True)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Give every row what its run has: `(runs,)` to `(rows,)`."""
+        return x if self.uniform == 1 else x[self.owner]
+
+    def keep(self, sums: Tensor, how: Projection) -> Tensor:
+        """The factor on the weight for every row, from what `row_sums` gave. Shape `(rows,)`."""
+        if len(sums) == 4:
+            over = Reduction(
+                total=lambda x: self.spread(self.total(x)),
+                largest=lambda x: self.spread(self.largest(x)),
+                where=torch.where,
+            )
+            elements, channels = self.spread(self.elements.to(sums.dtype)), self.spread(self.lengths)
+            found, projected = cosine_gate(sums.unbind(), elements, channels, how, over)
+            return torch.where(projected, how.keep(found), how.plain)
+        ww, wu = (self.total(x) for x in sums)
+        keep = how.keep(radial(ww, wu, eps=how.eps, where=torch.where))
+        return self.spread(keep if self.invariant is None else torch.where(self.invariant, keep, how.plain))
+
+
+def _lay_out(shapes: Shapes, blocks: Blocks | str, device: torch.device) -> Layout:
+    runs = [(shape, run) for shape in shapes for run in _runs(shape, blocks)]
+    lengths = [length for _, (length, _) in runs]
+    invariant = [yes for _, (_, yes) in runs]
+    dim = blocks.dim if isinstance(blocks, Blocks) else 0
+    return Layout(
+        lengths=torch.tensor(lengths, device=device),
+        uniform=lengths[0] if len(set(lengths)) == 1 else None,
+        owner=torch.tensor([i for i, length in enumerate(lengths) for _ in range(length)], device=device),
+        invariant=None if all(invariant) else torch.tensor(invariant, device=device),
+        elements=torch.tensor([float(math.prod(s) // s[dim]) for s, _ in runs], dtype=torch.float64, device=device),
+    )
+
+
+def _runs(shape: tuple[int, ...], blocks: Blocks | str) -> tuple[Run, ...]:
+    return blocks.runs(shape) if isinstance(blocks, Blocks) else ((shape[0], True),)
+
+
+_cached = lru_cache(maxsize=4096)(_lay_out)
+
+
+def lay_out(shapes: Shapes, blocks: Blocks | str, device: torch.device) -> Layout:
+    """The layout of the stacked rows of weights of these shapes; built once: a step copies nothing to a device."""
+    return _lay_out(shapes, blocks, device) if torch.compiler.is_compiling() else _cached(shapes, blocks, device)

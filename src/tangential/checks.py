@@ -1,0 +1,113 @@
+"""What is refused at the border, saying what came, what is allowed and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from tangential.blocks import Blocks
+
+_LEAST_ZERO = ("lr", "eps", "weight_decay", "delta")
+_BELOW_ONE = ("momentum",)
+_SWITCHES = ("nesterov", "maximize", "capturable", "differentiable")
+
+
+def check_group(group: dict[str, Any]) -> None:
+    """Raise TypeError or ValueError for a parameter group's settings that are not allowed."""
+    for name in _LEAST_ZERO:
+        _check_number(name, group[name], allowed="finite and at least 0", holds=lambda x: 0 <= x < math.inf)
+    for name in _BELOW_ONE:
+        if name in group:
+            _check_number(name, group[name], allowed="in [0, 1)", holds=lambda x: 0 <= x < 1)
+    if "dampening" in group:
+        _check_number("dampening", group["dampening"], allowed="finite", holds=math.isfinite)
+    if "betas" in group:
+        _check_betas(group["betas"])
+    _check_number(
+        "wd_ratio", group["wd_ratio"], allowed="in [0, 1]; 1 turns the reduced decay off", holds=lambda x: 0 <= x <= 1
+    )
+    for name in _SWITCHES:
+        if not isinstance(group[name], bool):
+            raise TypeError(f"{name}={group[name]!r}: must be True or False")
+    _check_blocks(group["blocks"])
+    _check_backend(group)
+
+
+def check_parameter(p: Tensor, blocks: Blocks | str | None) -> None:
+    """Raise ValueError for a parameter that cannot be stepped, or that its blocks do not fit."""
+    if any(cls.__name__ == "DTensor" for cls in type(p).__mro__) or getattr(p, "_fsdp_flattened", False):
+        raise ValueError(
+            "a sharded parameter (DTensor or FSDP) came: a shard does not hold the whole of a scale-invariant block, so"
+            " its step would be wrong. Sharded weights are not supported yet; use DistributedDataParallel, or"
+            " torch.optim.AdamW"
+        )
+    if isinstance(blocks, Blocks):
+        blocks.check(p.shape)
+
+
+def check_gradient(p: Tensor) -> None:
+    """Raise ValueError for a gradient that cannot be stepped with."""
+    if p.grad is not None and p.grad.layout != p.layout:
+        raise ValueError(
+            f"a {p.grad.layout} gradient came for a parameter of shape {tuple(p.shape)}: only dense gradients are"
+            " allowed. Use nn.Embedding(sparse=False), or give that parameter to torch.optim.SparseAdam"
+        )
+
+
+def check_state(states: Iterable[dict[str, Any]], names: tuple[str, ...], owner: str) -> None:
+    """Raise ValueError for the state of another optimizer."""
+    for own in states:
+        missing = sorted(set(names) - set(own))
+        if own and missing:
+            raise ValueError(
+                f"state with keys {sorted(own)} came: {owner} needs {sorted(names)}, so {missing} is missing. It was"
+                " saved by another optimizer; load it into that one, or start with fresh state"
+            )
+
+
+def _check_number(name: str, value: Any, *, allowed: str, holds: Any) -> None:
+    if isinstance(value, Tensor):
+        if name != "lr":
+            raise TypeError(f"{name} is a tensor: must be a number; only lr may be a tensor")
+        if value.ndim:
+            raise ValueError(
+                f"lr is a tensor of shape {tuple(value.shape)}: must have no dimensions; use lr.reshape(())"
+            )
+        if value.device.type != "cpu":  # its value is not read back
+            return
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}={value!r}: must be a number")
+    if not holds(value):
+        raise ValueError(f"{name}={value}: must be {allowed}")
+
+
+def _check_betas(betas: Any) -> None:
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise TypeError(f"betas={betas!r}: must be two numbers, like (0.9, 0.999)")
+    for beta in betas:
+        _check_number("betas", beta, allowed="two numbers in [0, 1)", holds=lambda x: 0 <= x < 1)
+
+
+def _check_blocks(blocks: Any) -> None:
+    if blocks is None or isinstance(blocks, Blocks):
+        return
+    if not isinstance(blocks, str):
+        raise TypeError(f"blocks={blocks!r}: must be 'cosine', a tangential.Blocks, or None")
+    if blocks != "cosine":
+        raise ValueError(f"blocks={blocks!r}: must be 'cosine', a tangential.Blocks, or None")
+
+
+def _check_backend(group: dict[str, Any]) -> None:
+    for name in ("foreach", "fused"):
+        if group[name] not in (True, False, None):
+            raise TypeError(f"{name}={group[name]!r}: must be True, False or None")
+    if group["fused"]:
+        raise ValueError("fused=True: no fused kernel is built yet; leave it None, foreach=True is the fast one")
+    if group["foreach"] and group["differentiable"]:
+        raise ValueError(
+            "foreach=True with differentiable=True: autograd needs one tensor at a time; use foreach=False"
+        )

@@ -1,0 +1,21 @@
+"""Half-precision weights are stepped in float32, and their moments live there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that arithmetic and moments of such a weight have.
+
+    Example:
+        >>> wide(torch.bfloat16), wide(torch.float64), wide(torch.complex64)
+        (torch.float32, torch.float64, torch.complex64)
+    """
+    return torch.promote_types(dtype, torch.float32)
+
+
+def lifted(x: Tensor) -> Tensor:
+    """The tensor itself, or its float32 copy if it is in half precision."""
+    return x.to(wide(x.dtype))
