@@ -98,6 +98,9 @@ class _Projected(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        for group in self.param_groups:  # all of them before the first is moved
+            for p in group["params"]:
+                check_gradient(p)
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             for backend, batch in [pair for group in self.param_groups for pair in self._batches(group)]:
                 backend(batch)
@@ -120,7 +123,9 @@ class _Projected(Optimizer):
             if p.numel():
                 key = (p.device, p.dtype, t if isinstance(t, float) else None, _projected(p, group["blocks"]))
                 together.setdefault(key, []).append(i)
-        projection = Projection(decay=self._decay(group), **{k: group[k] for k in ("lr", "delta", "eps", "wd_ratio")})
+        lr = group["lr"].double() if isinstance(group["lr"], Tensor) else group["lr"]
+        settings = {name: group[name] for name in ("delta", "eps", "wd_ratio")}
+        projection = Projection(lr=lr, decay=self._decay(group), **settings)
         return [
             (
                 backend,
@@ -150,8 +155,6 @@ class _Projected(Optimizer):
         The name is torch's: `torch.compile` runs a method so called once instead of tracing it.
         """
         ready = [p for p in group["params"] if p.grad is not None]
-        for p in ready:
-            check_gradient(p)
         for p in ready:
             own = self.state[p]
             if not own:

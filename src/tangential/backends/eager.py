@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from tangential.backends.batch import Batch
@@ -13,7 +14,7 @@ def eager(batch: Batch) -> None:
     """Take one step, weight by weight."""
     for i, (w, g, *old) in enumerate(zip(batch.weights, batch.grads, *batch.moments, strict=True)):
         rule = batch.rule(batch.t[i] if isinstance(batch.t, list) else batch.t)
-        wide = lifted(w)
+        wide = lifted(w.clone() if torch.is_grad_enabled() else w)  # autograd keeps it, and w is written below
         g = lifted(g)
         new = rule.advance(g, *old)
         u = rule.direction(g, *new)

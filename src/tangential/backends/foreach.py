@@ -10,7 +10,7 @@ operation wrote is still in the cache when the next reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from tangential.blocks import Blocks
 from tangential.precision import lifted
 
 CACHE_ELEMENTS = 1 << 18
-"""Elements per piece on a CPU: a MiB in float32, small enough for the caches, large enough to hide Python's overhead."""
+"""Elements per piece on a CPU: 1 MiB in float32, small enough for a cache, large enough to hide Python's overhead."""
 
 
 class Bundle:

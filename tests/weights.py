@@ -1,0 +1,46 @@
+"""Weights and gradients that the optimizer tests step: every rank and layout, scale-invariant and not."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SHAPES = [(8, 3, 3, 3), (5,), (6, 7), (1, 9), (4, 1, 3, 3), (30, 40), (), (3, 4), (2, 200), (9, 5, 4)]
+
+
+def weights(dtype: torch.dtype = torch.float64, shapes: list[tuple[int, ...]] | None = None) -> list[Tensor]:
+    """One leaf per shape, the same values every time."""
+    generator = torch.Generator().manual_seed(1)
+    made = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes or SHAPES]
+    return [w.to(dtype).requires_grad_() for w in made]
+
+
+def tangent(w: Tensor, x: Tensor) -> Tensor:
+    """`x` without its part along `w`, per output channel: what the gradient of a scale-invariant weight looks like."""
+    rows, others = w.detach().flatten(1), x.flatten(1)
+    along = (rows * others).sum(1) / (rows * rows).sum(1).clamp_min(1e-300)
+    return (others - rows * along[:, None]).view_as(x)
+
+
+def give_gradients(params: list[Tensor], step: int) -> None:
+    """Random gradients, the same for the same step; those of even-numbered matrices have no radial part."""
+    generator = torch.Generator().manual_seed(100 + step)
+    for i, p in enumerate(params):
+        x = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+        if i % 2 == 0 and p.ndim > 1:
+            x = tangent(p.detach().real.double(), x)
+        p.grad = x.to(p.dtype)
+
+
+def run(optimizer: torch.optim.Optimizer, params: list[Tensor], steps: int = 20) -> list[Tensor]:
+    """Take the steps; returns the weights."""
+    for step in range(steps):
+        give_gradients(params, step)
+        optimizer.step()
+    return [p.detach() for p in params]
+
+
+def gap(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """Largest difference, relative to the largest entry of its weight."""
+    pairs = zip(ours, theirs, strict=True)
+    return max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in pairs if a.numel())
