@@ -40,4 +40,4 @@ bench: $(VENV)/.dev  ## step times against the named peers, as ratios
 	$(BIN)/python benchmarks/step_time.py
 
 parity: $(VENV)/.dev  ## rewrite docs/parity.md from the installed peers
-	$(BIN)/python docs/parity.py
+	$(BIN)/python benchmarks/parity.py

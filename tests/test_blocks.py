@@ -61,7 +61,7 @@ def test_wrong_types_are_refused(settings):
     [(Blocks(dim=2), (3, 4)), (Blocks(size=4), (6, 2)), (Blocks(segments=((0, 8, 2),)), (6, 2)), (Blocks(), ())],
 )
 def test_weights_that_do_not_fit_are_refused(blocks, shape):
-    with pytest.raises(ValueError, match="shape|dimension"):
+    with pytest.raises(ValueError, match=r"shape|dimension"):
         blocks.runs(shape)
 
 
