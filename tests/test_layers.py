@@ -1,0 +1,109 @@
+"""The shape of the package: imports point down, importing it is cheap, files and functions stay small."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tangential
+
+SOURCE = Path(tangential.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+
+LAYERS = [
+    {"algorithm", "blocks", "precision"},
+    {"backends", "checks"},
+    {"projected"},
+    {"optimizers", "invariances"},
+    {"telemetry"},
+    {"runs", "nets", "data", "overrides", "provenance", "schedules"},
+    {"train"},
+    {"tasks"},
+    {"recipes", "report"},
+    {"jobs"},
+    {"display"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+OPTIONAL = ("jax", "optax", "triton", "torchvision", "rich", "typer", "plotly", "matplotlib", "sklearn", "jinja2")
+
+
+def unit(path):
+    """The top-level module or package a file belongs to."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """`(unit, line)` of every import of our own."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tangential":
+            parts = node.module.split(".")[1:]
+            for name in parts[:1] or [alias.name for alias in node.names]:
+                yield name, node.lineno
+
+
+def upward(path):
+    own = unit(path)
+    return [
+        f"{path.name}:{line} imports {name}"
+        for name, line in imports(path)
+        if name in LEVEL and name != own and LEVEL[name] >= LEVEL[own]
+    ]
+
+
+def test_every_module_has_its_layer():
+    assert {unit(path) for path in FILES} - {"__init__"} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if f.parent != SOURCE or f.name != "__init__.py"], ids=str)
+def test_imports_point_down(path):
+    assert upward(path) == []
+
+
+def test_an_import_that_points_up_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "SOURCE", tmp_path)
+    bad = tmp_path / "algorithm.py"
+    bad.write_text("from tangential.optimizers import SGDP\n")
+    assert upward(bad) == ["algorithm.py:1 imports optimizers"]
+
+
+def test_algorithm_imports_no_array_library():
+    tree = ast.parse((SOURCE / "algorithm.py").read_text())
+    modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    modules |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+    assert modules <= {"__future__", "collections.abc", "dataclasses", "typing"}
+
+
+def loaded_by(statement):
+    code = f"import sys; {statement}; print(*sorted(m for m in sys.modules if '.' not in m))"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+
+
+def test_importing_the_package_loads_torch_and_nothing_optional():
+    loaded = loaded_by("import torch; import tangential; print('torch')")
+    assert "torch" in loaded
+    assert not set(OPTIONAL) & set(loaded) - set(loaded_by("import torch"))
+
+
+def test_a_costly_import_would_be_seen():
+    assert "rich" in loaded_by("import rich")
+
+
+def test_public_names_are_sorted_few_and_there():
+    names = tangential.__all__
+    assert names == sorted(names, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
+    assert len(names) <= 12
+    assert all(hasattr(tangential, name) for name in names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_files_and_functions_stay_small(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            assert not body or node.end_lineno - body[0].lineno < 45, f"{node.name} in {path.name}"
