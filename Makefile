@@ -39,5 +39,6 @@ fix: $(VENV)/.dev
 bench: $(VENV)/.dev  ## step times against the named peers, as ratios
 	$(BIN)/python benchmarks/step_time.py
 
-parity: $(VENV)/.dev  ## rewrite docs/parity.md from the installed peers
-	$(BIN)/python benchmarks/parity.py
+parity: $(VENV)/.dev  ## rewrite docs/parity.md and docs/comparison.md from the installed peers
+	$(BIN)/python -W ignore benchmarks/parity.py
+	$(BIN)/python -W ignore benchmarks/behaviours.py
