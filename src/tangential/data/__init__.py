@@ -1,0 +1,1 @@
+"""Data sets, as frozen settings that load themselves."""

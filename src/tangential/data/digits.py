@@ -1,0 +1,85 @@
+"""Scikit-learn's digits: 1,797 real handwritten digits of 8 x 8 pixels that ship with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Batch = tuple[Tensor, Tensor]
+"""Images `(batch, channels, height, width)` and their classes `(batch,)`."""
+
+
+class Images(Dataset[Batch]):
+    """Images and their classes in memory, fetched a whole batch at a time.
+
+    Args:
+        images: `(count, channels, height, width)`.
+        classes: `(count,)`, integers.
+    """
+
+    def __init__(self, images: Tensor, classes: Tensor) -> None:
+        self.images = images
+        self.classes = classes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.images[index], self.classes[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Fetch a batch in one go, where a loader would else ask for it image by image."""
+        return self.images[indices], self.classes[indices]
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The digits, cut into 1,200 training and 597 test images, the same share of each digit in both.
+
+    The cut is always the same one, so runs from different seeds differ in their weights and order, not in their data.
+
+    Args:
+        limit: Use only this many images of each split, for a quick try; None for all.
+
+    Raises:
+        ValueError: A limit below one.
+
+    Example:
+        >>> Digits().load("train").images.shape, len(Digits(limit=16).load("test"))
+        (torch.Size([1200, 1, 8, 8]), 16)
+    """
+
+    limit: int | None = None
+
+    channels = 1
+    classes = 10
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit={self.limit}: must be at least 1, or none for all images")
+
+    def load(self, split: Literal["train", "test"]) -> Images:
+        """Read one split: grey values from 0 to 1, digits from 0 to 9."""
+        images, classes = _splits()[split]
+        return Images(images[: self.limit], classes[: self.limit])
+
+
+@cache
+def _splits() -> dict[str, Batch]:
+    """Both splits: images `(count, 1, 8, 8)` and classes `(count,)`."""
+    pixels, digits = load_digits(return_X_y=True)
+    train_x, test_x, train_y, test_y = train_test_split(pixels, digits, test_size=597, stratify=digits, random_state=0)
+    return {"train": _tensors(train_x, train_y), "test": _tensors(test_x, test_y)}
+
+
+def _tensors(pixels, digits) -> Batch:
+    images = torch.as_tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+    return images, torch.as_tensor(digits, dtype=torch.int64)

@@ -1,0 +1,1 @@
+"""Networks that no package has in the form the recipes need."""

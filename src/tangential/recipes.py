@@ -1,0 +1,141 @@
+"""The experiments, as values: a task, trained from the same seeds with each optimizer of a comparison.
+
+A variant of a recipe is `replace(recipe, ...)`; a change for one run is an override, see `tangential.overrides`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from tangential.optimizers import SGDP, AdamP
+from tangential.overrides import FIXED
+from tangential.provenance import describe
+from tangential.schedules import cosine
+from tangential.tasks.classification import Classification
+from tangential.train import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One comparison.
+
+    Args:
+        name: What it is called on the command line.
+        about: One line: what is trained on what.
+        task: What is learned.
+        optimizers: The columns of the comparison, by name, in the order they are shown.
+        baselines: For each projected optimizer the one it is compared with.
+        schedule: Makes the learning rate schedule from an optimizer and the number of steps of a run.
+        epochs: Passes over the training data.
+        batch_size: Samples per step.
+        seeds: Each optimizer is trained from the seeds 0, 1, ..., one less than this.
+        paper: The paper's numbers for these optimizers, by name, where it has them.
+
+    Raises:
+        ValueError: A count below one, or a baseline that is not among the optimizers.
+    """
+
+    name: str = field(metadata=FIXED)
+    about: str = field(metadata=FIXED)
+    task: Classification
+    optimizers: Mapping[str, partial[Optimizer]]
+    baselines: Mapping[str, str] = field(metadata=FIXED)
+    schedule: partial[LRScheduler]
+    epochs: int
+    batch_size: int
+    seeds: int = 5
+    paper: Mapping[str, float] = field(default_factory=dict, metadata=FIXED)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        for name in (*self.baselines.keys(), *self.baselines.values()):
+            if name not in self.optimizers:
+                raise ValueError(f"baselines: {name} is not among the optimizers {', '.join(self.optimizers)}")
+
+    def plan(self, optimizer: str, seed: int) -> Plan:
+        """Give the run of one optimizer from one seed."""
+        return Plan(
+            task=self.task,
+            optimizer=self.optimizers[optimizer],
+            schedule=self.schedule,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=seed,
+        )
+
+    def settings(self, optimizer: str, seed: int) -> dict[str, Any]:
+        """Describe that run as JSON: two runs with equal settings are the same run."""
+        plan = self.plan(optimizer, seed)
+        return {
+            "recipe": self.name,
+            "optimizer": optimizer,
+            "compared": {name: self.baselines.get(name) for name in self.optimizers},
+            **{name: describe(getattr(plan, name)) for name in ("seed", "epochs", "batch_size", "task", "schedule")},
+            "made_by": describe(plan.optimizer),
+        }
+
+    def check(self) -> None:
+        """Make everything a run needs once, so that a bad setting shows before anything is trained.
+
+        Raises:
+            ValueError: What the task, the network, an optimizer or the schedule says, with the optimizer's name.
+        """
+        self.task.batches("train", batch_size=self.batch_size)
+        model = self.task.model()
+        for name, make in self.optimizers.items():
+            try:
+                optimizer = make(model.parameters())
+            except (ValueError, TypeError, RuntimeError) as error:
+                raise ValueError(f"optimizers.{name}: {error}") from error
+            self.schedule(optimizer, 1)
+
+    def smoke(self) -> Recipe:
+        """Make the same comparison in two steps on 16 samples: the same code, in seconds."""
+        return replace(self, task=self.task.smoke(), epochs=1, batch_size=8, seeds=1)
+
+
+def sgd_pair(**settings: Any) -> dict[str, partial[Optimizer]]:
+    """Give SGD and SGDP with the same settings, as the paper compares them.
+
+    Example:
+        >>> {name: make.keywords for name, make in sgd_pair(lr=0.1).items()}
+        {'sgd': {'lr': 0.1}, 'sgdp': {'lr': 0.1}}
+    """
+    return {"sgd": partial(SGD, **settings), "sgdp": partial(SGDP, **settings)}
+
+
+def adam_pair(**settings: Any) -> dict[str, partial[Optimizer]]:
+    """Give AdamW and AdamP with the same settings, as the paper compares them.
+
+    Example:
+        >>> {name: make.keywords for name, make in adam_pair(lr=1e-3).items()}
+        {'adamw': {'lr': 0.001}, 'adamp': {'lr': 0.001}}
+    """
+    return {"adamw": partial(AdamW, **settings), "adamp": partial(AdamP, **settings)}
+
+
+PROJECTED = {"sgdp": "sgd", "adamp": "adamw"}
+
+digits = Recipe(
+    name="digits",
+    about="a BatchNorm conv net on scikit-learn's 1,797 digits, in about a minute",
+    task=Classification(),
+    optimizers={
+        **sgd_pair(lr=0.1, momentum=0.9, weight_decay=1e-4),
+        **adam_pair(lr=1e-2, betas=(0.9, 0.999), weight_decay=1e-2),
+    },
+    baselines=PROJECTED,
+    schedule=partial(cosine, end=0.01),
+    epochs=20,
+    batch_size=32,
+)
+
+RECIPES = {"digits": digits}
