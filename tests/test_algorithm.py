@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tangential.algorithm import Adam, Projection, Reduction, Sgd, cosine_gate, radial
+from tangential.algorithm import Adam, Projection, Reduction, Sgd, cosine_views, radial, view_radial
 from tangential.backends.foreach import Bundle
 
 jnp = pytest.importorskip("jax.numpy")
@@ -63,8 +63,9 @@ def gate(w, g, u, kind="numpy", how=HOW):
     make, where, back = KINDS[kind]
     over = Reduction(total=lambda x: x.sum(), largest=lambda x: x.max(), where=where)
     sums = tuple(make((a * b).sum(1)) for a, b in ((w, w), (g, g), (w, g), (w, u)))
-    found, projected = cosine_gate(sums, w.shape[1], w.shape[0], how, over)
-    return back(found), bool(projected)
+    by_channel, by_layer = cosine_views(sums, w.shape[1], w.shape[0], how, over)
+    assert not (by_channel & by_layer)
+    return back(view_radial(sums, by_channel, how, over)), bool(by_channel | by_layer)
 
 
 def tangent(w, x):

@@ -5,7 +5,7 @@ and on a JAX array: every backend, and every test oracle, is this file. A step h
 the last touch whole weights:
 
 1. a rule (`Sgd`, `Adam`) turns the gradient into moments and a direction `u`;
-2. from four sums per block, `radial` says how many `w` to take out of `u`, and `cosine_gate` whether to;
+2. from four sums per block, `radial` says how many `w` to take out of `u`, and `cosine_views` whether to;
 3. `w <- keep * w - lr * u`, where one factor `keep` per block holds decay and projection.
 
     w   weight          g   gradient          u   direction before projection
@@ -136,10 +136,10 @@ class Reduction:
     where: Callable[..., Array]
 
 
-def cosine_gate(
+def cosine_views(
     sums: tuple[Array, ...], elements: Array, channels: Array, how: Projection, over: Reduction
 ) -> tuple[Array, Array]:
-    """Lines 6 to 8, as the paper tests: the channel view first, the layer view second, else nothing.
+    """Lines 6 and 7, the paper's test: is the weight invariant by channel, or else as a whole?
 
     A layer's sums are the sums over its channels, so one pass over the weight serves both views. Nothing branches on
     data.
@@ -152,14 +152,20 @@ def cosine_gate(
         over: Reductions over the channels of a weight.
 
     Returns:
-        Per channel, how many `w` to take out of `u`, and whether the weight is projected.
+        Whether the channel view fires, and whether the layer view does where the channel view does not.
     """
-    ww, gg, wg, wu = sums
-    layer_ww, layer_gg, layer_wg, layer_wu = (over.total(x) for x in sums)
+    ww, gg, wg, _ = sums
+    layer_ww, layer_gg, layer_wg = (over.total(x) for x in (ww, gg, wg))
     angle = cosine(ww, gg, wg, eps=how.eps, where=over.where)
     layer_angle = cosine(layer_ww, layer_gg, layer_wg, eps=how.eps, where=over.where)
     by_channel = over.largest(angle) < how.delta * elements**-0.5
     by_layer = layer_angle < how.delta * (elements * channels) ** -0.5
+    return by_channel, by_layer & ~by_channel
+
+
+def view_radial(sums: tuple[Array, ...], by_channel: Array, how: Projection, over: Reduction) -> Array:
+    """How many `w` to take out of `u`, per channel: by the channel's own sums, or else by those of the layer."""
+    ww, _, _, wu = sums
     of_channel = radial(ww, wu, eps=how.eps, where=over.where)
-    of_layer = radial(layer_ww, layer_wu, eps=how.eps, where=over.where)
-    return over.where(by_channel, of_channel, of_layer), by_channel | by_layer
+    of_layer = radial(over.total(ww), over.total(wu), eps=how.eps, where=over.where)
+    return over.where(by_channel, of_channel, of_layer)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from tangential.algorithm import Projection, Reduction, cosine_gate, radial
+from tangential.algorithm import Projection, Reduction, cosine_views, radial, view_radial
 from tangential.blocks import Blocks, Run
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -79,8 +79,9 @@ class Layout:
                 where=torch.where,
             )
             elements, channels = self.spread(self.elements.to(sums.dtype)), self.spread(self.lengths)
-            found, projected = cosine_gate(sums.unbind(), elements, channels, how, over)
-            return torch.where(projected, how.keep(found), how.plain)
+            by_channel, by_layer = cosine_views(sums.unbind(), elements, channels, how, over)
+            found = view_radial(sums.unbind(), by_channel, how, over)
+            return torch.where(by_channel | by_layer, how.keep(found), how.plain)
         ww, wu = (self.total(x) for x in sums)
         keep = how.keep(radial(ww, wu, eps=how.eps, where=torch.where))
         return self.spread(keep if self.invariant is None else torch.where(self.invariant, keep, how.plain))
