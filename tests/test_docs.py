@@ -11,16 +11,16 @@ import tangential
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-CODE = [
-    pytest.param(code, id=f"{page.name}-{i}")
-    for page in PAGES
-    for i, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
-]
 
 
-@pytest.mark.parametrize("code", CODE)
-def test_code_in_the_documents_runs(code):
-    exec(compile(code, "document", "exec"), {"__name__": "document"})
+def code_of(page):
+    """All Python of a page, in order: later blocks may use what earlier ones made."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if code_of(p)], ids=lambda p: p.name)
+def test_code_in_the_documents_runs(page):
+    exec(compile(code_of(page), page.name, "exec"), {"__name__": "document"})
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)

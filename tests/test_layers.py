@@ -21,7 +21,7 @@ LAYERS = [
     {"runs", "nets", "data", "overrides", "provenance", "schedules"},
     {"train"},
     {"tasks"},
-    {"recipes", "report"},
+    {"recipes", "report", "inspection"},
     {"jobs"},
     {"display"},
     {"cli"},

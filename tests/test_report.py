@@ -100,6 +100,12 @@ def test_rows_stand_in_the_order_of_the_recipe(tmp_path):
     assert [row.label for row in tables.rows(report(tmp_path))] == ["z", "a", "m"]
 
 
+def test_difference_that_rounds_to_nothing_has_no_minus():
+    difference = tables.Difference(tables.Spread(-0.001, 0.1), -0.004, 0.004)
+    cells = tables.cells(tables.Row("sgdp", 5, tables.Spread(99.0, 0.1), difference, (1.0, 1.0), (1.0, 1.0), 1.0))
+    assert cells[2] == "+0.00 ± 0.10\n[+0.00, +0.00]"
+
+
 def test_caption_counts_the_seeds(out):
     assert tables.caption(tables.rows(report(out))).startswith("Seeds: 3 each. ")
     write_run(out, "sgdp", 7, [0.0, 0.0, 0.0])
@@ -215,6 +221,15 @@ def test_hostile_names_and_settings_are_shown_as_text(tmp_path):
     names = {trace.get("name") for trace in figures(text)["weight_norm"]["data"]}
     assert not any("<" in name for name in names if name)
     charts.save_pictures(comparison, tmp_path)
+
+
+def test_long_name_leaves_room_for_the_plot_and_keeps_its_end(tmp_path):
+    name = "a-very-long-way-to-it/" * 20 + "sgd"
+    write_run(tmp_path, name, 0, [0.5, 0.6], compared={name: None})
+    (line,) = charts.lines(report(tmp_path), charts.NORM)
+    assert len(line.label) == 40
+    assert line.label.endswith("to-it/sgd")
+    charts.save_pictures(report(tmp_path), tmp_path)
 
 
 def test_pair_shares_a_hue_and_only_the_baseline_is_dashed(tmp_path):

@@ -49,11 +49,12 @@ class Display:
         self._trained += 1
         self._left -= 1
         line = Text(self._line(job, record), no_wrap=True, overflow="ellipsis")
-        if record["epoch"] == job.plan.epochs:
-            self._console.print(line)
+        finished = record["epoch"] == job.plan.epochs
         if self._live:
             bar = ProgressBar(total=self._total, completed=self._total - self._left)
-            self._live.update(Group(line, bar))
+            self._live.update(bar if finished else Group(line, bar))
+        if finished:
+            self._console.print(line)
 
     def _line(self, job: Job, record: Record) -> str:
         return (

@@ -82,7 +82,9 @@ def lines(comparison: Comparison, curve: Curve) -> list[Line]:
     made = []
     for group in comparison.groups:
         values = curve.scale * np.array([[record[curve.key] for record in run] for run in group.runs.values()])
-        made.append(Line(group.label, values.mean(axis=0), values.min(axis=0), values.max(axis=0), *hues[group.label]))
+        made.append(
+            Line(_short(group.label), values.mean(axis=0), values.min(axis=0), values.max(axis=0), *hues[group.label])
+        )
     return made
 
 
@@ -94,8 +96,9 @@ def interactive(comparison: Comparison, curve: Curve) -> dict[str, Any]:
         the projected one of its pair and whether it is a band.
     """
     data = [trace for line in lines(comparison, curve) for trace in _traces(line)]
+    epochs = max(len(trace["x"]) for trace in data[1::2])
     layout = {
-        "xaxis": {"title": {"text": "epoch"}},
+        "xaxis": {"title": {"text": "epoch"}} | ({"dtick": 1} if epochs <= 10 else {}),
         "yaxis": {"title": {"text": escape(curve.axis)}, "type": "log" if curve.log else "linear"},
     }
     if curve.log:
@@ -123,6 +126,11 @@ def save_pictures(comparison: Comparison, folder: Path) -> list[Path]:
     return paths
 
 
+def _short(label: str) -> str:
+    """A label that leaves room for the plot; of a long one the end, where the optimizer stands."""
+    return label if len(label) <= 40 else f"…{label[-39:]}"
+
+
 def _hues(comparison: Comparison) -> dict[str, tuple[int, bool]]:
     """Label -> (number of its hue, whether it is the projected one of its pair)."""
     families = list(dict.fromkeys(_family(group) for group in comparison.groups))
@@ -137,7 +145,7 @@ def _traces(line: Line) -> list[dict[str, Any]]:
     """The band and the line over it; plotly reads a little HTML in names, so they are escaped."""
     epochs = line.epochs
     meta = {"hue": line.hue, "projected": line.projected}
-    name = escape(line.label)
+    name = escape(line.label, quote=False)
     band = {
         "x": [*epochs.tolist(), *epochs[::-1].tolist()],
         "y": [*line.high.tolist(), *line.low[::-1].tolist()],
@@ -174,4 +182,4 @@ def _draw(axes: Axes, drawn: Sequence[Line], curve: Curve) -> None:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     for text in axes.legend(frameon=False, handlelength=2.6).get_texts():
-        pass  # a dollar in a name is a dollar
+        text.set_parse_math(False)  # a dollar in a name is a dollar

@@ -85,7 +85,7 @@ def cells(row: Row) -> tuple[str, ...]:
     """
     return (
         row.label,
-        _spread(row.accuracy, ".2f"),
+        f"{row.accuracy.mean:.2f}{_deviation(row.accuracy)}",
         _difference_cell(row.difference) if row.difference else "",
         " → ".join(f"{value:.2f}" for value in row.norm),
         " → ".join(f"{value:.1e}".replace("e-0", "e-").replace("e+00", "") for value in row.step),
@@ -142,14 +142,17 @@ def _difference(ours: dict[int, float], theirs: dict[int, float]) -> Difference 
 
 def _difference_cell(difference: Difference) -> str:
     """Mean and deviation, and the interval under them if there is one."""
-    interval = "" if isnan(difference.low) else f"\n[{difference.low:+.2f}, {difference.high:+.2f}]"
-    return _spread(difference.spread, "+.2f") + interval
+    interval = "" if isnan(difference.low) else f"\n[{_signed(difference.low)}, {_signed(difference.high)}]"
+    return _signed(difference.spread.mean) + _deviation(difference.spread) + interval
 
 
 def _first_and_last(runs: Sequence[Sequence[dict[str, float]]], key: str) -> tuple[float, float]:
     return mean(run[0][key] for run in runs), mean(run[-1][key] for run in runs)
 
 
-def _spread(spread: Spread, form: str) -> str:
-    deviation = "" if isnan(spread.deviation) else f" ± {spread.deviation:.2f}"
-    return f"{spread.mean:{form}}{deviation}"
+def _deviation(spread: Spread) -> str:
+    return "" if isnan(spread.deviation) else f" ± {spread.deviation:.2f}"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"  # adding zero turns a rounded -0.00 into +0.00

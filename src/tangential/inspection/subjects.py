@@ -1,0 +1,165 @@
+"""The model a user names, with a batch for it: from torchvision, timm, transformers or a file of theirs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FORMS = "torchvision:NAME, timm:NAME, transformers:NAME (or a folder with a config.json), or FILE.py:FUNCTION"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and what it is called with."""
+
+    model: nn.Module
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load(spec: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> Subject:
+    """Make the model that `spec` names, its weights random from torch's global generator, and a batch for it.
+
+    Args:
+        spec: See `FORMS`. A function in a file returns a model, or a model and its batch: a tuple of arguments, or a
+            dict of named ones.
+        settings: Keyword arguments for what makes the model or its configuration.
+        batch: The shape of the batch: of images, or of tokens for transformers.
+
+    Raises:
+        ValueError: A name, setting, file or shape that cannot be used.
+
+    Example:
+        >>> parse_shape("8x3x64x64")
+        (8, 3, 64, 64)
+    """
+    source, _, name = spec.rpartition(":")
+    if not source or not name:
+        raise ValueError(f"{spec}: must be {FORMS}")
+    try:
+        if source.endswith(".py"):
+            return _from_file(Path(source), name, settings, batch)
+        makers = {"torchvision": _from_torchvision, "timm": _from_timm, "transformers": _from_transformers}
+        if source in makers:
+            return makers[source](name, settings, batch)
+    except (TypeError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{spec}: {type(error).__name__}: {error}") from error
+    raise ValueError(f"{spec}: must be {FORMS}")
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Read `8x3x224x224`.
+
+    Raises:
+        ValueError: Something else, or a size below 1.
+    """
+    sizes = text.split("x")
+    if not all(size.isdecimal() and int(size) for size in sizes):
+        raise ValueError(f"batch {text!r}: must be sizes of at least 1 joined by x, like 8x3x224x224")
+    return tuple(map(int, sizes))
+
+
+def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
+    """Read `name=value` pairs; values are Python's literals, or text.
+
+    Raises:
+        ValueError: A piece without `=`.
+
+    Example:
+        >>> parse_settings(["qk_norm=True", "num_classes=10", "act=gelu"])
+        {'qk_norm': True, 'num_classes': 10, 'act': 'gelu'}
+    """
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"{assignment!r}: must be NAME=VALUE, an argument of what makes the model")
+        try:
+            settings[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            settings[name] = text
+    return settings
+
+
+def _from_torchvision(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> Subject:
+    models = _package("torchvision").models
+    detectors = models.list_models(module=models.detection)
+    if name not in models.list_models():
+        raise ValueError(f"torchvision has no model {name!r}; torchvision.models.list_models() lists them")
+    offline = {"weights_backbone": None} if name in detectors else {}
+    model = models.get_model(name, weights=None, **offline, **settings)
+    images = torch.randn(_shape(batch, (8, 3, 64, 64)))
+    return Subject(model, _boxed(images) if name in detectors else (images,))
+
+
+def _from_timm(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> Subject:
+    timm = _package("timm")
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no model {name!r}; timm.list_models() lists them")
+    model = timm.create_model(name, pretrained=False, **settings)
+    size = model.default_cfg.get("input_size", (3, 224, 224)) if hasattr(model, "default_cfg") else (3, 224, 224)
+    return Subject(model, (torch.randn(_shape(batch, (4, *size))),))
+
+
+def _from_transformers(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> Subject:
+    transformers = _package("transformers")
+    known = Path(name).exists()
+    config = (
+        transformers.AutoConfig.from_pretrained(name, local_files_only=True, **settings)
+        if known
+        else transformers.AutoConfig.for_model(name, **settings)
+    )
+    causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    model = (transformers.AutoModelForCausalLM if causal else transformers.AutoModel).from_config(config)
+    tokens = torch.randint(0, config.get_text_config().vocab_size, _shape(batch, (2, 24)))
+    return Subject(model, kwargs={"input_ids": tokens, **({"labels": tokens} if causal else {})})
+
+
+def _from_file(path: Path, name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> Subject:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, name, None)):
+        raise ValueError(f"{path}: has no function {name}")
+    made = getattr(module, name)(**settings)
+    model, given = made if isinstance(made, tuple) else (made, None)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{path}:{name} returned {type(model).__name__}; must be a module, or (module, batch)")
+    if batch is not None:
+        return Subject(model, (torch.randn(batch),))
+    if given is None:
+        raise ValueError(f"{path}:{name} returned no batch; give its shape: --batch 8x3x224x224")
+    if isinstance(given, Mapping):
+        return Subject(model, kwargs=given)
+    return Subject(model, tuple(given) if isinstance(given, (tuple, list)) else (given,))
+
+
+def _boxed(images: Tensor) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """What torchvision's detectors train on: a list of images, and two boxes for each."""
+    height, width = images.shape[-2:]
+    corners = torch.tensor([[0.1, 0.1, 0.6, 0.7], [0.3, 0.2, 0.9, 0.8]])
+    boxes = corners * torch.tensor([width, height, width, height])
+    return list(images.sigmoid()), [{"boxes": boxes, "labels": torch.tensor([1, 2])} for _ in images]
+
+
+def _shape(batch: Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(batch) if batch is not None else default
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is not installed; run: pip install {name}") from error
