@@ -138,7 +138,7 @@ class Reduction:
 
 def cosine_views(
     sums: tuple[Array, ...], elements: Array, channels: Array, how: Projection, over: Reduction
-) -> tuple[Array, Array]:
+) -> tuple[Any, Any]:
     """Lines 6 and 7, the paper's test: is the weight invariant by channel, or else as a whole?
 
     A layer's sums are the sums over its channels, so one pass over the weight serves both views. Nothing branches on
