@@ -24,10 +24,7 @@ from rich.text import Text
 
 from tangential import __version__
 from tangential.display import Display
-from tangential.inspection.dispute import Dispute, disputes
-from tangential.inspection.page import save as save_inspection
-from tangential.inspection.subjects import FORMS, load, parse_settings, parse_shape
-from tangential.invariances import find_invariances
+from tangential.inquiries import THREADS, Debug, inspect, theory, toy
 from tangential.jobs import Job, jobs
 from tangential.overrides import override
 from tangential.provenance import environment
@@ -37,8 +34,6 @@ from tangential.report.groups import gather
 from tangential.runs import find, make_folder
 from tangential.train import fit
 
-THREADS = 1  # these nets are too small to share; and with one thread the bits do not depend on the number of cores
-
 _UsageError: Any = typer.BadParameter.__bases__[0]  # typer brings its own click or takes the one that is installed
 
 app = typer.Typer(
@@ -47,8 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 class Stopped(BaseException):
@@ -176,51 +169,8 @@ def report(
     _report(Console(), folders, out or folders[0])
 
 
-@app.command()
-def inspect(
-    model: Annotated[str, typer.Argument(help=FORMS)],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Arguments of the model: num_classes=10")
-    ] = None,
-    batch: Annotated[str | None, typer.Option(help="Shape of the example batch: 8x3x224x224, or 2x24 tokens.")] = None,
-    against_cosine: Annotated[
-        int, typer.Option(metavar="STEPS", min=0, help="Train so many steps and show where the paper's test disagrees.")
-    ] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the JSON file and the page.")] = Path("inspected"),
-    debug: Debug = False,
-) -> None:
-    """Show which weights of a model are scale-invariant, from the model itself."""
-    shape = parse_shape(batch) if batch else None
-    torch.manual_seed(0)
-    subject = load(model, parse_settings(settings or []), shape)
-    make_folder(out)
-    found = find_invariances(subject.model, *subject.args, **subject.kwargs)
-    console = Console()
-    console.print(found)
-    contested = disputes(subject, found, against_cosine) if against_cosine else []
-    if contested:
-        _print_disputes(console, contested, against_cosine)
-    answer, page_file = out / "invariances.json", out / "invariances.html"
-    answer.write_text(found.to_json(), encoding="utf-8")
-    save_inspection(page_file, model, found, contested, against_cosine)
-    for path in (answer, page_file):
-        console.print(Text(str(path), overflow="fold"), soft_wrap=True)
-
-
-def _print_disputes(console: Console, contested: list[Dispute], steps: int) -> None:
-    wrong = [each for each in contested if each.wrong]
-    agreed = len(contested) - len(wrong)
-    console.print(
-        f"Over {steps} steps the paper's test agrees on {agreed} of {len(contested)} weights.", highlight=False
-    )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for number, heading in enumerate(("weight", "fact", "channel", "layer", "neither", "flips")):
-        table.add_column(heading, justify="right" if number > 1 else "left", overflow="fold")
-    for each in wrong:
-        counts = (each.channel, each.layer, each.neither, each.flips)
-        table.add_row(Text(each.name), Text(each.fact), *map(str, counts))
-    if wrong:
-        console.print(table)
+for command in (inspect, theory, toy):
+    app.command()(command)
 
 
 def _recipe(name: str, overrides: list[str], *, seeds: int | None, smoke: bool) -> Recipe:
