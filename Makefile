@@ -2,17 +2,18 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+KERNEL := $(wildcard src/tangential/kernels/c/*) src/tangential/kernels/build.py
 
-.PHONY: demo test lint check fix docs bench parity
+.PHONY: demo test lint check fix docs bench sanitize parity
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.recipes: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.recipes: pyproject.toml hatch_build.py $(KERNEL) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[recipes]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml hatch_build.py $(KERNEL) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@ $(VENV)/.recipes
 
@@ -38,6 +39,9 @@ fix: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## step times against the named peers, as ratios
 	$(BIN)/python benchmarks/step_time.py
+
+sanitize: $(VENV)/.dev  ## the kernel's tests under the address and undefined-behaviour sanitizers
+	$(BIN)/python tests/sanitize.py
 
 parity: $(VENV)/.dev  ## rewrite docs/parity.md and docs/comparison.md from the installed peers
 	$(BIN)/python -W ignore benchmarks/parity.py

@@ -3,7 +3,7 @@
     python benchmarks/invariance.py               all of them
     python benchmarks/invariance.py zoo|test|cost one of them
 
-Each table is written between its two marks on the page.
+Each table is written between its two marks on the page, and to benchmarks/results.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tangential.invariances import Invariances, find_invariances
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "invariance.md"
+RESULTS = Path(__file__).parent / "results"
 KINDS = ("channel", "groups", "layer", "partial", "none", "joint", "near", "dead", "inconclusive")
 
 
@@ -178,6 +179,7 @@ def main(names: list[str]) -> None:
         text, count = re.subn(marks, lambda m, t=table: m[1] + t + "\n" + m[2], PAGE.read_text(), flags=re.DOTALL)
         assert count == 1, f"{PAGE.name} has no marks for {name}"
         PAGE.write_text(text)
+        (RESULTS / f"invariance-{name}.md").write_text(table + "\n")
         sys.stdout.write(f"{name}\n{table}\n")
 
 

@@ -5,6 +5,7 @@ import torch
 
 from tangential import SGDP, AdamP, Blocks
 from tangential.backends import foreach as foreach_module
+from tangential.kernels.cpu import why_missing
 from weights import SHAPES, gap, give_gradients, run, weights
 
 RULES = {
@@ -23,6 +24,15 @@ BLOCKS = {
     "fused": Blocks(segments=((0, 4, 2), (5, 6, 1))),
 }
 FITS = {"heads": [(8, 3, 3, 3), (6, 7), (30, 40)], "fused": [(8, 3, 3, 3), (6, 7), (30, 40), (9, 5, 4)]}
+in_float32 = pytest.mark.parametrize(
+    "backend",
+    [
+        dict(foreach=False),
+        dict(foreach=True),
+        pytest.param(dict(fused=True), marks=pytest.mark.skipif(why_missing() is not None, reason="no kernel here")),
+    ],
+    ids=["eager", "foreach", "fused"],
+)
 
 
 @pytest.fixture(params=["foreach", "foreach-in-pieces"])
@@ -48,12 +58,12 @@ def test_foreach_equals_eager(rule, kind, pieces):
     assert gap(step_all(rule, kind, foreach=True), step_all(rule, kind, foreach=False)) < 1e-13
 
 
-@pytest.mark.parametrize("foreach", [False, True])
+@in_float32
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("rule", RULES)
-def test_float32_equals_the_definition_to_rounding(rule, kind, foreach):
+def test_float32_equals_the_definition_to_rounding(rule, kind, backend):
     exact = step_all(rule, kind, foreach=False)
-    rounded = [w.double() for w in step_all(rule, kind, torch.float32, foreach=foreach)]
+    rounded = [w.double() for w in step_all(rule, kind, torch.float32, **backend)]
     assert gap(rounded, exact) < 1e-5  # 20 steps of a few roundings of 6e-8 each
 
 
@@ -151,14 +161,14 @@ def test_bad_gradient_reaches_only_its_own_weight(rule, poison, foreach):
     assert all(torch.equal(a, b) for i, (a, b) in enumerate(zip(sick, well, strict=True)) if i != 2)
 
 
-@pytest.mark.parametrize("foreach", [False, True])
+@in_float32
 @pytest.mark.parametrize("kind", ["cosine", "channel", "layer"])
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-20, 1e18, 1e30])
 @pytest.mark.parametrize("rule", RULES)
-def test_extreme_weights_stay_finite(rule, scale, kind, foreach):
+def test_extreme_weights_stay_finite(rule, scale, kind, backend):
     cls, hyper = RULES[rule]
     params = [(w.detach() * scale).requires_grad_() for w in weights(torch.float32, shapes_for(kind))]
-    assert all(w.isfinite().all() for w in run(cls(params, foreach=foreach, blocks=BLOCKS[kind], **hyper), params, 3))
+    assert all(w.isfinite().all() for w in run(cls(params, blocks=BLOCKS[kind], **backend, **hyper), params, 3))
 
 
 @pytest.mark.parametrize("foreach", [False, True])

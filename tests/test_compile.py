@@ -23,7 +23,7 @@ def model():
 def groups(net):
     """Every kind of blocks in one optimizer."""
     matrices = [p for p in net.parameters() if p.ndim > 1]
-    kinds = ("cosine", Blocks(), Blocks(size=None))
+    kinds = ("cosine", Blocks(), "sticky")
     rest = [p for p in net.parameters() if p.ndim <= 1]
     return [dict(params=[p], blocks=b) for p, b in zip(matrices, kinds, strict=True)] + [dict(params=rest)]
 

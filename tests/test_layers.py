@@ -14,16 +14,19 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS = [
     {"algorithm", "blocks", "precision"},
-    {"backends", "checks"},
+    {"kernels"},
+    {"backends"},
+    {"checks"},
     {"projected"},
     {"optimizers", "invariances"},
     {"telemetry"},
+    {"theory", "toys"},
     {"runs", "nets", "data", "overrides", "provenance", "schedules"},
     {"train"},
     {"tasks"},
     {"recipes", "report", "inspection"},
     {"jobs"},
-    {"display"},
+    {"display", "inquiries"},
     {"cli"},
     {"__main__"},
 ]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from tangential.backends import require_kernel
 from tangential.blocks import Blocks
 
 _LEAST_ZERO = ("lr", "eps", "weight_decay", "delta")
 _BELOW_ONE = ("momentum",)
+_BLOCKS = "must be 'cosine', 'sticky', a tangential.Blocks, or None"
 _SWITCHES = ("nesterov", "maximize", "capturable", "differentiable")
 
 
@@ -36,25 +39,28 @@ def check_group(group: dict[str, Any]) -> None:
     _check_backend(group)
 
 
-def check_parameter(p: Tensor, blocks: Blocks | str | None) -> None:
-    """Raise ValueError for a parameter that cannot be stepped, or that its blocks do not fit."""
+def check_parameter(p: Tensor, group: dict[str, Any]) -> None:
+    """Raise ValueError for a parameter that cannot be stepped, or that its group's blocks or backend do not fit."""
     if any(cls.__name__ == "DTensor" for cls in type(p).__mro__) or getattr(p, "_fsdp_flattened", False):
         raise ValueError(
             "a sharded parameter (DTensor or FSDP) came: a shard does not hold the whole of a scale-invariant block, so"
             " its step would be wrong. Sharded weights are not supported yet; use DistributedDataParallel, or"
             " torch.optim.AdamW"
         )
-    if isinstance(blocks, Blocks):
-        blocks.check(p.shape)
+    if isinstance(group["blocks"], Blocks):
+        group["blocks"].check(p.shape)
+    if group["fused"]:
+        require_kernel(p)
 
 
-def check_gradient(p: Tensor) -> None:
-    """Raise ValueError for a gradient that cannot be stepped with."""
-    if p.grad is not None and p.grad.layout != p.layout:
-        raise ValueError(
-            f"a {p.grad.layout} gradient came for a parameter of shape {tuple(p.shape)}: only dense gradients are"
-            " allowed. Use nn.Embedding(sparse=False), or give that parameter to torch.optim.SparseAdam"
-        )
+def check_gradients(weights: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
+    """Raise ValueError if a gradient cannot be stepped with."""
+    for i, g in enumerate(grads):
+        if g.layout != torch.strided:
+            raise ValueError(
+                f"a {g.layout} gradient came for a parameter of shape {tuple(weights[i].shape)}: only dense gradients"
+                " are allowed. Use nn.Embedding(sparse=False), or give that parameter to torch.optim.SparseAdam"
+            )
 
 
 def check_state(states: Iterable[dict[str, Any]], names: tuple[str, ...], owner: str) -> None:
@@ -96,18 +102,21 @@ def _check_blocks(blocks: Any) -> None:
     if blocks is None or isinstance(blocks, Blocks):
         return
     if not isinstance(blocks, str):
-        raise TypeError(f"blocks={blocks!r}: must be 'cosine', a tangential.Blocks, or None")
-    if blocks != "cosine":
-        raise ValueError(f"blocks={blocks!r}: must be 'cosine', a tangential.Blocks, or None")
+        raise TypeError(f"blocks={blocks!r}: {_BLOCKS}")
+    if blocks not in ("cosine", "sticky"):
+        raise ValueError(f"blocks={blocks!r}: {_BLOCKS}")
 
 
 def _check_backend(group: dict[str, Any]) -> None:
     for name in ("foreach", "fused"):
         if group[name] not in (True, False, None):
             raise TypeError(f"{name}={group[name]!r}: must be True, False or None")
-    if group["fused"]:
-        raise ValueError("fused=True: no fused kernel is built yet; leave it None, foreach=True is the fast one")
-    if group["foreach"] and group["differentiable"]:
+    if group["foreach"] and group["fused"]:
         raise ValueError(
-            "foreach=True with differentiable=True: autograd needs one tensor at a time; use foreach=False"
+            "foreach=True with fused=True: ask for one; fused leaves what it cannot step to foreach anyway"
         )
+    for name in ("foreach", "fused"):
+        if group[name] and group["differentiable"]:
+            raise ValueError(
+                f"{name}=True with differentiable=True: autograd needs one tensor at a time; use {name}=False"
+            )

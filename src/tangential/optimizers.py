@@ -34,11 +34,12 @@ class SGDP(Projected):
         eps: Smallest norm that is divided by.
         delta: The cosine test fires below `delta / sqrt(elements of a channel, or of the weight)`.
         wd_ratio: Decay of projected weights relative to that of the others, in [0, 1].
-        blocks: "cosine" asks the paper's test at every step; a `Blocks` says which parts are invariant; None projects
-            nothing. Usually set per parameter group.
+        blocks: "cosine" asks the paper's test at every step; "sticky" asks it over the first 20 steps and stays with
+            their majority; a `Blocks` says which parts are invariant; None projects nothing. Usually set per group.
         maximize: Ascend instead of descend.
         foreach: True steps many tensors at once, False one at a time, None chooses.
-        fused: True is refused: no kernel is built yet.
+        fused: True demands the kernel (float32, bfloat16 and float16 on a CPU), False forbids it, None uses it where it
+            fits. The property `backend` says what runs.
         capturable: Keep step counts on the device of the weights, for CUDA graphs.
         differentiable: Let autograd see through the step; needs the one-at-a-time backend.
 
@@ -104,11 +105,12 @@ class AdamP(Projected):
         delta: The cosine test fires below `delta / sqrt(elements of a channel, or of the weight)`.
         wd_ratio: Decay of projected weights relative to that of the others, in [0, 1].
         nesterov: Use Nesterov momentum.
-        blocks: "cosine" asks the paper's test at every step; a `Blocks` says which parts are invariant; None projects
-            nothing. Usually set per parameter group.
+        blocks: "cosine" asks the paper's test at every step; "sticky" asks it over the first 20 steps and stays with
+            their majority; a `Blocks` says which parts are invariant; None projects nothing. Usually set per group.
         maximize: Ascend instead of descend.
         foreach: True steps many tensors at once, False one at a time, None chooses.
-        fused: True is refused: no kernel is built yet.
+        fused: True demands the kernel (float32, bfloat16 and float16 on a CPU), False forbids it, None uses it where it
+            fits. The property `backend` says what runs.
         capturable: Keep step counts on the device of the weights, for CUDA graphs.
         differentiable: Let autograd see through the step; needs the one-at-a-time backend.
 

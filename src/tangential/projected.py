@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tangential.algorithm import Projection, Rule
-from tangential.backends import Batch, choose
-from tangential.blocks import Blocks
-from tangential.checks import check_gradient, check_group, check_parameter, check_state
+from tangential.backends import SAID, VOTES, Fused, Lot, choose, in_use, walk
+from tangential.checks import check_gradients, check_group, check_parameter, check_state
 from tangential.precision import wide
 
 
@@ -21,6 +20,7 @@ class Projected(Optimizer):
     """Everything but the rule that turns gradients into directions, which a leaf states."""
 
     _moments: ClassVar[tuple[str, ...]]
+    _kernel: Fused | None = None
     _optional: ClassVar[dict[str, Any]] = dict(  # what checkpoints of other versions and packages may lack
         nesterov=False,
         delta=0.1,
@@ -46,10 +46,18 @@ class Projected(Optimizer):
         group = self.param_groups[-1]
         try:
             for p in group["params"]:
-                check_parameter(p, group["blocks"])
+                check_parameter(p, group)
         except ValueError:
             self.param_groups.pop()
             raise
+
+    @property
+    def backend(self) -> str:
+        """What steps the parameters: "fused", "foreach" or "eager", or those in use joined by a plus.
+
+        Fused leaves to foreach the parameters it cannot step: other dtypes and devices, and layouts with gaps.
+        """
+        return in_use(self.param_groups)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         check_state(state["state"].values(), (*self._moments, "step"), type(self).__name__)
@@ -77,8 +85,12 @@ class Projected(Optimizer):
         ids = chain.from_iterable(group["params"] for group in seen[0]["param_groups"])
         params = chain.from_iterable(group["params"] for group in self.param_groups)
         for i, p in zip(ids, params, strict=True):
-            for name in self._moments if i in seen[0]["state"] else ():
-                self.state[p][name] = seen[0]["state"][i][name].to(device=p.device, dtype=wide(p.dtype))
+            own = seen[0]["state"].get(i, {})
+            for name in self._moments if own else ():
+                self.state[p][name] = own[name].to(device=p.device, dtype=wide(p.dtype))
+            for name in (SAID, VOTES):
+                if name in own:
+                    self.state[p][name] = own[name].to(device=p.device)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Take one step.
@@ -96,49 +108,52 @@ class Projected(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:  # all of them before the first is moved
-            for p in group["params"]:
-                check_gradient(p)
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            for backend, batch in [pair for group in self.param_groups for pair in self._batches(group)]:
-                backend(batch)
+            lots = [self._lot(group) for group in self.param_groups]
+            for lot in lots:  # all of them before the first is moved
+                check_gradients(lot.weights, lot.grads)
+            for lot in lots if torch.compiler.is_compiling() else self._fused_step(lots):
+                walk(lot)
         return loss
 
-    def _batches(self, group: dict[str, Any]) -> list[tuple[Callable[[Batch], None], Batch]]:
-        """The group's parameters that have gradients, by what can take a step together."""
-        params: list[Tensor] = []
+    def _fused_step(self, lots: list[Lot]) -> list[Lot]:
+        """Step what the kernel takes; the rest is returned."""
+        others = [lot for lot in lots if lot.backend != "fused"]
+        if len(others) < len(lots):
+            self._kernel = self._kernel or Fused()
+            others += self._kernel.step([lot for lot in lots if lot.backend == "fused"], self.state)
+        for lot in others:
+            for p, said in zip(lot.weights, lot.said, strict=True):
+                if said is not None:  # nobody would keep it up to date
+                    del self.state[p][SAID]
+        return others
+
+    def _lot(self, group: dict[str, Any]) -> Lot:
+        weights: list[Tensor] = []
         grads: list[Tensor] = []
         steps: list[Tensor] = []
         moments: list[list[Tensor]] = [[] for _ in self._moments]
-        self._init_group(group, params, grads, steps, *moments)
-        if not params:
-            return []
-        torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
-        backend = choose(params, wanted=group["foreach"], differentiable=group["differentiable"])
-        together: dict[Any, list[int]] = {}
-        counts = _counts(steps, group["capturable"])
-        for i, (p, t) in enumerate(zip(params, counts, strict=True)):
-            if p.numel():
-                key = (p.device, p.dtype, t if isinstance(t, float) else None, _projected(p, group["blocks"]))
-                together.setdefault(key, []).append(i)
+        votes: list[Tensor] = []
+        said: list[Tensor | None] = []
+        traced = torch.compiler.is_compiling()  # the compiler knows lists of tensors only
+        self._init_group(group, weights, grads, steps, votes, *moments, *([] if traced else [said]))
         lr = group["lr"].double() if isinstance(group["lr"], Tensor) else group["lr"]
         settings = {name: group[name] for name in ("delta", "eps", "wd_ratio")}
-        projection = Projection(lr=lr, decay=self._decay(group), **settings)
-        return [
-            (
-                backend,
-                Batch(
-                    weights=[_real(params[i]) for i in at],
-                    grads=[_real(-grads[i] if group["maximize"] else grads[i]) for i in at],
-                    moments=tuple([_real(moment[i]) for i in at] for moment in moments),
-                    t=[counts[i] for i in at] if key[2] is None else key[2],
-                    blocks=group["blocks"] if key[3] else None,
-                    rule=lambda t: self._rule(group, t),
-                    projection=projection,
-                ),
-            )
-            for key, at in together.items()
-        ]
+        return Lot(
+            weights=weights,
+            grads=grads,
+            moments=tuple(moments),
+            steps=steps,
+            votes=votes,
+            said=said,
+            backend=choose(weights, group),
+            demanded=bool(group["fused"]),
+            blocks=group["blocks"],
+            rule=lambda t: self._rule(group, t),
+            projection=Projection(lr=lr, decay=self._decay(group), **settings),
+            maximize=group["maximize"],
+            capturable=group["capturable"],
+        )
 
     def _init_group(
         self,
@@ -146,39 +161,30 @@ class Projected(Optimizer):
         params: list[Tensor],
         grads: list[Tensor],
         steps: list[Tensor],
-        *moments: list[Tensor],
+        votes: list[Tensor],
+        *moments: list[Any],
     ) -> None:
         """Fill the lists with what has a gradient, and make the state of what steps for the first time.
 
         The name is torch's: `torch.compile` runs a method so called once instead of tracing it.
         """
-        ready = [p for p in group["params"] if p.grad is not None]
-        for p in ready:
+        kept = list(zip((*self._moments, SAID), moments, strict=False))
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None:
+                continue
             own = self.state[p]
             if not own:
                 device = p.device if group["capturable"] else "cpu"
                 own["step"] = torch.zeros((), dtype=torch.float32, device=device)
                 for name in self._moments:
                     own[name] = torch.zeros_like(p, dtype=wide(p.dtype), memory_format=torch.preserve_format)
+            if group["blocks"] == "sticky":
+                if VOTES not in own:
+                    own[VOTES] = torch.zeros(2, dtype=torch.int32, device=p.device)
+                votes.append(own[VOTES])
             params.append(p)
-            grads.append(p.grad)
+            grads.append(grad)
             steps.append(own["step"])
-            for name, moment in zip(self._moments, moments, strict=True):
-                moment.append(own[name])
-
-
-def _counts(steps: list[Tensor], capturable: bool) -> list[Any]:
-    """Step counts as numbers; as float64 tensors where they live on the device, or a compiler must see no constants."""
-    if capturable or torch.compiler.is_compiling():
-        return [step.double() for step in steps]
-    return torch.stack(steps).tolist()
-
-
-def _projected(p: Tensor, blocks: Blocks | str | None) -> bool:
-    """Whether the gate sees this parameter; the paper's test never does one of 0 or 1 dimensions."""
-    return isinstance(blocks, Blocks) or (blocks is not None and p.ndim > 1)
-
-
-def _real(x: Tensor) -> Tensor:
-    """A complex tensor as its real pairs, in a last dimension of their own, so that its rows stay its rows."""
-    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+            for name, column in kept:
+                column.append(own.get(name))

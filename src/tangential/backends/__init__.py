@@ -1,6 +1,8 @@
 """Ways to walk tensors through a step. They differ in speed, never in the arithmetic, which is `algorithm`'s alone."""
 
-from tangential.backends.batch import Batch
-from tangential.backends.choose import choose
+from tangential.backends.batch import Batch, Lot
+from tangential.backends.choose import choose, in_use, walk
+from tangential.backends.fused import SAID, Fused, require_kernel
+from tangential.backends.votes import VOTES
 
-__all__ = ["Batch", "choose"]
+__all__ = ["SAID", "VOTES", "Batch", "Fused", "Lot", "choose", "in_use", "require_kernel", "walk"]

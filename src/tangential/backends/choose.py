@@ -1,24 +1,51 @@
-"""Which backend runs a parameter group."""
+"""Which backend steps a parameter group."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from tangential.backends.batch import Batch
+from tangential.backends.batch import Lot
 from tangential.backends.eager import eager
 from tangential.backends.foreach import foreach
+from tangential.backends.fused import takes
 
 
-def choose(weights: Sequence[Tensor], *, wanted: bool | None, differentiable: bool) -> Callable[[Batch], None]:
-    """The backend for these weights: what was asked for, else foreach for plain tensors, else eager.
+def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
+    """The backend for these weights: what was asked for, else fused or foreach for plain tensors, else eager.
 
-    torch's own optimizers default to their for-loop on a CPU. Here foreach is the faster one there too, since it walks
-    cache-sized pieces, so it is the default on every device.
+    Fused means the kernel for what it takes and foreach for the rest. A compiler traces the step, so it gets foreach.
+    torch's own optimizers default to their for-loop on a CPU. Here foreach is faster there too, since it walks
+    cache-sized pieces.
     """
-    if wanted is not None:
-        return foreach if wanted else eager
-    plain = all(type(w) in (Tensor, Parameter) for w in weights)
-    return foreach if plain and not differentiable else eager
+    compiling = torch.compiler.is_compiling()
+    sticky = group["blocks"] == "sticky"  # the kernel does not count votes
+    if group["fused"]:
+        return "foreach" if compiling or sticky else "fused"
+    if group["foreach"] is not None:
+        return "foreach" if group["foreach"] else "eager"
+    if group["differentiable"] or not {*map(type, weights)} <= {Tensor, Parameter}:
+        return "eager"
+    kernel = group["fused"] is None and not compiling and not sticky and any(w.is_cpu for w in weights)
+    return "fused" if kernel else "foreach"
+
+
+def walk(lot: Lot) -> None:
+    """Take one step, without the kernel."""
+    for batch in lot.batches():
+        eager(batch) if lot.backend == "eager" else foreach(batch)
+
+
+def in_use(groups: Sequence[dict[str, Any]]) -> str:
+    """Every backend that steps some parameter of these groups, as `fused`, `foreach`, `eager`, or joined by a plus."""
+    found: set[str] = set()
+    for group in groups:
+        name = choose(group["params"], group)
+        kernel = [name == "fused" and takes(p) for p in group["params"] if p.numel()]
+        found |= {"fused"} if any(kernel) else set()
+        found |= {"foreach" if name == "fused" else name} if not all(kernel) else set()
+    return "+".join(name for name in ("fused", "foreach", "eager") if name in found)

@@ -18,13 +18,13 @@ def eager(batch: Batch) -> None:
         g = lifted(g)
         new = rule.advance(g, *old)
         u = rule.direction(g, *new)
-        w.copy_(wide * _keep(wide, g, u, batch) - u * batch.projection.lr)
+        w.copy_(wide * _keep(i, wide, g, u, batch) - u * batch.projection.lr)
         for moment, value in zip(old, new, strict=True):
             moment.copy_(value)
 
 
-def _keep(w: Tensor, g: Tensor, u: Tensor, batch: Batch) -> Tensor | float:
+def _keep(i: int, w: Tensor, g: Tensor, u: Tensor, batch: Batch) -> Tensor | float:
     if batch.blocks is None:
         return batch.projection.plain
     layout = lay_out((tuple(w.shape),), batch.blocks, w.device)
-    return across(layout.keep(row_sums(w, g, u, batch.blocks), batch.projection), w, batch.dim)
+    return across(layout.keep(row_sums(w, g, u, batch.blocks), batch.projection, batch.votes_of([i])), w, batch.dim)

@@ -155,11 +155,12 @@ def _step(batch: Batch, blocks: Blocks | str, pieces: list[Piece]) -> None:
         u = piece.advance()
         sums += piece.sums(u, blocks)
         kept = u if len(pieces) == 1 else None
-    shapes = tuple(_shape(batch.weights[i], batch.dim, rows) for piece in pieces for i, _, rows in piece.slices)
-    if len(pieces) > 1:
-        shapes = (tuple(batch.weights[pieces[0].slices[0][0]].shape),)
+    slices = pieces[0].slices
+    shapes = tuple(_shape(batch.weights[i], batch.dim, rows) for i, _, rows in slices)
+    if len(pieces) > 1:  # all of one weight
+        shapes = (tuple(batch.weights[slices[0][0]].shape),)
     layout = lay_out(shapes, blocks, batch.weights[0].device)
-    keep = layout.keep(torch.cat(sums, 1), batch.projection)
+    keep = layout.keep(torch.cat(sums, 1), batch.projection, batch.votes_of([i for i, *_ in slices]))
     for piece, factors in zip(pieces, keep.split([piece.rows for piece in pieces]), strict=True):
         piece.move(factors, kept or piece.direction())
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from tangential.algorithm import Projection, Reduction, cosine_views, radial, view_radial
+from tangential.backends.votes import Votes
 from tangential.blocks import Blocks, Run
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -44,6 +46,7 @@ class Layout:
         lengths: Rows of each run (a block, or a weight under the paper's test), `(runs,)`.
         uniform: The length that all runs share, or None.
         owner: The run of each row, `(rows,)`.
+        first: The first row of each run, `(runs,)`.
         invariant: Whether a run is projected, `(runs,)`; None where all are.
         elements: Elements of a row of each run, `(runs,)`; the paper's test depends on it.
     """
@@ -51,6 +54,7 @@ class Layout:
     lengths: Tensor
     uniform: int | None
     owner: Tensor
+    first: Tensor
     invariant: Tensor | None
     elements: Tensor
 
@@ -70,7 +74,7 @@ class Layout:
         """Give every row what its run has: `(runs,)` to `(rows,)`."""
         return x if self.uniform == 1 else x[self.owner]
 
-    def keep(self, sums: Tensor, how: Projection) -> Tensor:
+    def keep(self, sums: Tensor, how: Projection, votes: Votes | None = None) -> Tensor:
         """The factor on the weight for every row, from what `row_sums` gave. Shape `(rows,)`."""
         if len(sums) == 4:
             over = Reduction(
@@ -80,6 +84,9 @@ class Layout:
             )
             elements, channels = self.spread(self.elements.to(sums.dtype)), self.spread(self.lengths)
             by_channel, by_layer = cosine_views(sums.unbind(), elements, channels, how, over)
+            if votes is not None:
+                settled = votes.settle(by_channel[self.first], by_layer.expand_as(by_channel)[self.first])
+                by_channel, by_layer = (self.spread(view) for view in settled)
             found = view_radial(sums.unbind(), by_channel, how, over)
             return torch.where(by_channel | by_layer, how.keep(found), how.plain)
         ww, wu = (self.total(x) for x in sums)
@@ -95,6 +102,7 @@ def _lay_out(shapes: Shapes, blocks: Blocks | str, device: torch.device) -> Layo
     return Layout(
         lengths=torch.tensor(lengths, device=device),
         uniform=lengths[0] if len(set(lengths)) == 1 else None,
+        first=torch.tensor([0, *accumulate(lengths)][:-1], device=device),
         owner=torch.tensor([i for i, length in enumerate(lengths) for _ in range(length)], device=device),
         invariant=None if all(invariant) else torch.tensor(invariant, device=device),
         elements=torch.tensor([float(math.prod(s) // s[dim]) for s, _ in runs], dtype=torch.float64, device=device),

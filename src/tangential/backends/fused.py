@@ -1,0 +1,195 @@
+"""The kernel for all parameters of an optimizer in one call.
+
+The paper's test needs sums over a weight before it may move. The kernel does not wait for them: it moves a weight as
+the last step's decision guesses and repairs it if the guess was wrong, so a step costs what torch's fused AdamW costs.
+The decision is kept beside the moments, under `SAID`: a resumed run guesses as the uninterrupted one would have, and
+whoever wants to know which weights are projected now can read it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, MutableMapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from tangential.algorithm import Adam
+from tangential.backends.batch import Lot, projected
+from tangential.blocks import Blocks
+from tangential.kernels.cpu import Call, library, why_missing
+from tangential.kernels.plan import Form, Plan, Run, form, runs
+
+SAID = "projected"
+"""Key of the state that holds what the paper's test said last: 0 not projected, 1 by channel, 2 by layer (uint8)."""
+
+STORAGE = {
+    (torch.float32, torch.float32): 0,
+    (torch.float16, torch.float32): 1,
+    (torch.bfloat16, torch.float32): 2,
+    (torch.bfloat16, torch.bfloat16): 3,
+}
+"""Numbers of the pairs of weight and moment dtypes that the kernel knows, as `c/step.c` orders them."""
+
+T = TypeVar("T")
+States = MutableMapping[Tensor, dict[str, Any]]
+
+
+def reason_against(p: Tensor) -> str | None:
+    """Why the kernel can never step this parameter, or None. A layout is no reason: foreach steps those few."""
+    if type(p) not in (Tensor, Parameter):
+        return f"a parameter is a {type(p).__name__}, and a kernel knows the memory of plain tensors only"
+    if p.device.type != "cpu":
+        return f"a parameter is on {p.device}, and the kernel runs on a CPU"
+    if p.dtype not in {weight for weight, _ in STORAGE}:
+        return f"a parameter is {p.dtype}, and the kernel steps float32, bfloat16 and float16"
+    return why_missing()
+
+
+def require_kernel(p: Tensor) -> None:
+    """Raise ValueError for a parameter that `fused=True` cannot be honoured for."""
+    reason = reason_against(p)
+    if reason:
+        raise ValueError(f"fused=True, but {reason}; leave it None, and each parameter gets the fastest way there is")
+
+
+def takes(p: Tensor) -> bool:
+    """Whether the kernel steps this parameter, if its gradient and moments lie as it does."""
+    return reason_against(p) is None and p.numel() > 0 and form(p.shape, p.stride(), 0) is not None
+
+
+class Fused:
+    """What one optimizer's parameters look like to the kernel; worked out again only when they look different."""
+
+    def __init__(self) -> None:
+        self._known: list[Any] = []
+        self._call: Call | None = None
+        self._taken: list[list[int]] = []
+        self._left: list[list[int]] = []
+
+    def step(self, lots: Sequence[Lot], states: States) -> list[Lot]:
+        """Step what the kernel can, and return the rest.
+
+        Args:
+            lots: One per parameter group.
+            states: The optimizer's state of every parameter; gets a `SAID` where the paper's test is asked.
+
+        Raises:
+            ValueError: A parameter that the kernel was demanded for and can never step; nothing has moved then.
+        """
+        looks = [_look(lot) for lot in lots]
+        if [look.shape for look in looks] != self._known:
+            self._plan(lots, states)
+            looks = [_look(lot) for lot in lots]
+            self._known = [look.shape for look in looks]
+        if self._call is not None:
+            table = array("q")
+            for column in zip(*(look.columns for look in looks), strict=True):
+                for entries, at in zip(column, self._taken, strict=True):
+                    table.extend(_picked(entries, at))
+            self._call(table, array("d", chain.from_iterable(map(_settings, lots))))
+            for lot, at in zip(lots, self._taken, strict=True):
+                torch.autograd.graph.increment_version(_picked(lot.weights, at))
+        return [lot.only(at) for lot, at in zip(lots, self._left, strict=True) if at]
+
+    def _plan(self, lots: Sequence[Lot], states: States) -> None:
+        """Sort the parameters into those the kernel takes and the others, and cut the former."""
+        self._taken, self._left = [[] for _ in lots], [[] for _ in lots]
+        cut: list[Run] = []
+        count = 0
+        for group, lot in enumerate(lots):
+            for i, w in enumerate(lot.weights):
+                storage, seen = _storage(lot, i), _form(lot, i)
+                if storage is None or seen is None or library() is None:
+                    if lot.demanded:
+                        require_kernel(w)
+                    self._left[group].append(i)
+                    continue
+                if isinstance(lot.blocks, str) and w.ndim > 1:
+                    lot.said[i] = states[w][SAID] = _as_said(states[w].get(SAID))
+                self._taken[group].append(i)
+                cut += _runs(lot, i, seen, weight=count, group=group, storage=storage)
+                count += 1
+        self._call = Call(Plan(cut), count) if cut else None
+
+
+class _Look(NamedTuple):
+    """A parameter group as a plan sees it, asked for as cheaply as can be."""
+
+    shape: Any
+    columns: tuple[list[int], ...]
+
+
+def _look(lot: Lot) -> _Look:
+    """Whatever a plan depends on, and the columns of addresses in the order of `c/table.h`.
+
+    A tensor that keeps its address keeps its dtype and layout, but for a gradient, which is a new one every step, and a
+    weight, which is not this package's to watch over.
+    """
+    weights, grads, *moments = (list(map(Tensor.data_ptr, x)) for x in (lot.weights, lot.grads, *lot.moments))
+    steps = list(map(Tensor.data_ptr, lot.steps))
+    said = [0 if x is None else x.data_ptr() for x in lot.said]
+    look = (
+        lot.blocks,
+        [w.shape for w in lot.weights],
+        list(map(Tensor.stride, lot.weights)),
+        list(map(Tensor.stride, lot.grads)),
+        [w.dtype for w in lot.weights],
+        [g.dtype for g in lot.grads],
+        {w.device for w in lot.weights},
+        {*map(type, lot.grads)},
+        (weights, *moments, steps, said),
+    )
+    return _Look(look, (weights, grads, moments[0], moments[-1], steps, said))
+
+
+def _picked(entries: list[T], at: list[int]) -> list[T]:
+    """The entries at these places, which are usually all."""
+    return entries if len(at) == len(entries) else [entries[i] for i in at]
+
+
+def _storage(lot: Lot, i: int) -> int | None:
+    """The number of the dtypes and devices of a parameter's tensors, or None if the kernel does not know them."""
+    w, g, t = lot.weights[i], lot.grads[i], lot.steps[i]
+    moments = [moment[i] for moment in lot.moments]
+    dtypes = {m.dtype for m in moments}
+    near = all(x.device.type == "cpu" for x in (w, g, t, *moments))
+    plain = all(type(x) in (Tensor, Parameter) for x in (w, g, t, *moments))
+    if not near or not plain or g.dtype != w.dtype or len(dtypes) > 1 or t.dtype != torch.float32:
+        return None
+    return STORAGE.get((w.dtype, dtypes.pop()))
+
+
+def _form(lot: Lot, i: int) -> Form | None:
+    """How a parameter and its gradient and moments all lie in memory, or None if not alike, with gaps, or empty."""
+    w = lot.weights[i]
+    places = [[s for s, n in zip(x[i].stride(), w.shape, strict=True) if n > 1] for x in (lot.grads, *lot.moments)]
+    own = [s for s, n in zip(w.stride(), w.shape, strict=True) if n > 1]
+    if w.numel() == 0 or any(place != own for place in places):
+        return None
+    return form(w.shape, w.stride(), lot.blocks.dim if isinstance(lot.blocks, Blocks) else 0)
+
+
+def _runs(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
+    w = lot.weights[i]
+    blocks = lot.blocks if projected(w, lot.blocks) else None
+    for mode, offset, cut in runs(w.shape, seen, blocks):
+        stride = seen.rows * seen.cols
+        yield Run(mode=mode, offset=offset, slabs=cut.slabs, stride=stride, rows=cut.rows, cols=cut.cols, **place)
+
+
+def _as_said(said: Tensor | None) -> Tensor:
+    """What the test said of a weight last; nothing was projected before the first step."""
+    return torch.zeros((), dtype=torch.uint8) if said is None else said.to("cpu", torch.uint8)
+
+
+def _settings(lot: Lot) -> tuple[float, ...]:
+    """The fields of `group` in `c/table.h`."""
+    rule, how = lot.rule(0.0), lot.projection
+    betas = rule.betas if isinstance(rule, Adam) else (rule.momentum, rule.dampening)
+    sign = -1.0 if lot.maximize else 1.0
+    sgd = not isinstance(rule, Adam)
+    return (sgd, float(how.lr), how.decay, how.delta, how.eps, how.wd_ratio, *betas, rule.nesterov, sign)

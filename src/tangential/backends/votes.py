@@ -1,0 +1,48 @@
+"""`blocks="sticky"`: the paper's test is asked over the first steps, and their majority decides for good."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+VOTES = "votes"
+"""Key of the state that counts in how many of the first steps each view fired: by channel, by layer, `(2,)` int32."""
+
+LISTEN = 20
+"""Steps that vote. A variant weight passes the layer view by chance in 8 % of them, so ten or more are no accident."""
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The counts of some weights, and the step count all of them have or one 0-d tensor each."""
+
+    counts: list[Tensor]
+    t: float | list[Tensor]
+
+    def settle(self, by_channel: Tensor, by_layer: Tensor) -> tuple[Tensor, Tensor]:
+        """Count what fired, `(weights,)` each, and give what is to be projected: that, or later the majority."""
+        fired = torch.stack([by_channel, by_layer], 1)
+        if isinstance(self.t, list):
+            listening = (torch.stack(self.t) <= LISTEN)[:, None]
+            counts = self._count(fired * listening)
+            settled = torch.where(listening, fired, _majority(counts))
+            return settled[:, 0], settled[:, 1]
+        if self.t <= LISTEN:
+            self._count(fired)
+            return by_channel, by_layer
+        settled = _majority(torch.stack(self.counts))
+        return settled[:, 0], settled[:, 1]
+
+    def _count(self, fired: Tensor) -> Tensor:
+        counts = torch.stack(self.counts) + fired
+        for kept, count in zip(self.counts, counts.unbind(), strict=True):
+            kept.copy_(count)
+        return counts
+
+
+def _majority(counts: Tensor) -> Tensor:
+    """By channel if that view fired in most steps; else by layer if either did. `(weights, 2)` to the same."""
+    most = counts.cumsum(1) * 2 > LISTEN
+    return torch.stack([most[:, 0], most[:, 1] & ~most[:, 0]], 1)

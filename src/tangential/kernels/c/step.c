@@ -1,0 +1,135 @@
+/* One step of SGDP and AdamP (arXiv 2006.08217) for a whole list of parameters; what algorithm.py defines, in one pass.
+
+   The paper's test needs sums over a weight before any of it may move, which would make two passes. So:
+
+     apply    moves every weight as the last step's decision guesses, and leaves four sums per row behind
+     gather   adds up the sums of rows that several pieces share
+     decide   asks the test of every weight, from the sums
+     repair   moves what was guessed wrong to where the decision wants it, which needs no second copy of the weight
+
+   Blocks that are known in advance need no guess; rows too long for a cache are summed first and moved by `repair`.
+   The caller brings the threads. A thread takes whole pieces, and what a piece computes depends on nothing that another
+   thread does, so that the number of threads does not change a bit. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#include "storage.h"
+#include "table.h"
+
+#define UNIT 4096  /* elements of rows that share one pass */
+#define FEW 512    /* the same for rows that wait for their factor: they are moved while they are in the first cache */
+#define SHORT 64   /* rows shorter than this share a pass for their moments */
+#define SHORTEST 16 /* rows shorter than this are summed without vectors */
+#define LONG 16384 /* rows longer than this are cut into slices; plan.py knows this number too */
+
+#define PRAGMA(x) _Pragma(#x)
+#define SIMD PRAGMA(omp simd)
+#define SIMD_SUM(...) PRAGMA(omp simd reduction(+ : __VA_ARGS__))
+#define LOOP static __attribute__((noinline, unused)) void
+#define GLUE(x, rule, pair) x##_##rule##_##pair
+#define GLUED(x, rule, pair) GLUE(x, rule, pair)
+#define NAME(x) GLUED(x, RULE, PAIR)
+
+/* The factor of line 9 on a projected block: decay and projection in one number. A block that has no length, or one
+   that cannot be told, has no radial part. */
+static inline float factor(double reduced, double rate, double eps, double ww, double wu) {
+  const int has_length = ww > 0 && ww < INFINITY;
+  const double length = sqrt(has_length ? ww : 1) + eps;
+  return (float)(reduced + (has_length ? rate * (wu / (length * length)) : 0));
+}
+
+/* Whether |cos(w, g)| is below the bound, whose square is given. Sums that overflowed say nothing of the angle. */
+static inline int64_t below(const state *s, double bound, double ww, double gg, double wg) {
+  const double least = s->least * s->least;
+  return ww < INFINITY && gg < INFINITY && wg * wg < bound * (ww > least ? ww : least) * (gg > least ? gg : least);
+}
+
+/* The factors of rows, from their sums. */
+static inline void factors(const state *s, int64_t rows, const float *restrict sums, float *restrict found) {
+  const double reduced = s->reduced, rate = s->n.rate, eps = s->least;
+  SIMD
+  for (int64_t i = 0; i < rows; i++) found[i] = factor(reduced, rate, eps, sums[4 * i], sums[4 * i + 3]);
+}
+
+/* What `decide` needs of rows, from their sums. */
+static inline void note(const state *s, int64_t rows, const float *restrict sums, finding *restrict f) {
+  finding all = *f;
+  for (int64_t i = 0; i < rows; i++, sums += 4) {
+    all.below &= below(s, s->row_bound, sums[0], sums[1], sums[2]);
+    all.ww += sums[0], all.gg += sums[1], all.wg += sums[2], all.wu += sums[3];
+  }
+  *f = all;
+}
+
+/* A factor that can be divided out again: a guess that would shrink a weight to nothing, or is not a number, is not
+   acted on. */
+static inline float sure(float keep, int64_t *odd) {
+  if (fabsf(keep) >= 0.25f && fabsf(keep) <= 2.0f) return keep;
+  *odd = 1;
+  return 1;
+}
+
+/* The factor that the decision wants on a row. */
+static inline float wanted(const state *s, float channel) {
+  return s->decision == CHANNEL ? channel : s->decision == LAYER ? s->layer : s->n.plain;
+}
+
+/* The factor that `apply` moved a row by. */
+static inline float guessed(const state *s, float channel) {
+  int64_t odd = 0;
+  return sure(s->guess == CHANNEL ? channel : s->n.plain, &odd);
+}
+
+/* Rows in slices: how many a row has, and where the one of this number begins and how long it is. */
+static inline int64_t slices(const run *r) { return (r->cols + LONG - 1) / LONG; }
+
+static inline int64_t begin(const run *r, int64_t q) { return q / slices(r) * r->cols + q % slices(r) * LONG; }
+
+static inline int64_t length(const run *r, int64_t q) {
+  const int64_t left = r->cols - q % slices(r) * LONG;
+  return left < LONG ? left : LONG;
+}
+
+#define NUMBERS(k)                                                                                                    \
+  const float b1 = k->b1, o1 = k->o1, b2 = k->b2, o2 = k->o2, n1 = k->n1, n2 = k->n2, root = k->root, eps = k->eps;   \
+  const float rate = k->rate, plain = k->plain;                                                                       \
+  (void)b1, (void)o1, (void)b2, (void)o2, (void)n1, (void)n2, (void)root, (void)eps, (void)rate, (void)plain
+
+#define RULE adam
+#define CHEAP 0
+#define ADVANCE                                                                                                       \
+  m[i] = STORE_M(b1 * LOAD_M(m[i]) + o1 * x), v[i] = STORE_M(b2 * LOAD_M(v[i]) + o2 * x * x);                         \
+  const float u = (n1 * LOAD_M(m[i]) + n2 * x) / (root * sqrtf(LOAD_M(v[i])) + eps);
+#define DIRECTION(gradient) (n1 * LOAD_M(m[i]) + (gradient)) / (root * sqrtf(LOAD_M(v[i])) + eps)
+#include "rule.inc"
+#undef RULE
+#undef CHEAP
+#undef ADVANCE
+#undef DIRECTION
+
+#define RULE sgd
+#define CHEAP 1 /* a direction costs less to work out again than to keep */
+#define ADVANCE                                                                                                       \
+  m[i] = STORE_M(b1 * LOAD_M(m[i]) + o1 * x);                                                                         \
+  const float u = n1 * LOAD_M(m[i]) + n2 * x; (void)v;
+#define DIRECTION(gradient) n1 * LOAD_M(m[i]) + (gradient)
+#include "rule.inc"
+
+typedef struct {
+  void (*apply)(const job *, const piece *, finding *);
+  void (*repair)(const job *, const piece *);
+} passes;
+
+/* by rule, then by storage as plan.py numbers it */
+static const passes PASSES[2][4] = {
+  {{apply_adam_f32_f32, repair_adam_f32_f32}, {apply_adam_f16_f32, repair_adam_f16_f32},
+   {apply_adam_bf16_f32, repair_adam_bf16_f32}, {apply_adam_bf16_bf16, repair_adam_bf16_bf16}},
+  {{apply_sgd_f32_f32, repair_sgd_f32_f32}, {apply_sgd_f16_f32, repair_sgd_f16_f32},
+   {apply_sgd_bf16_f32, repair_sgd_bf16_f32}, {apply_sgd_bf16_bf16, repair_sgd_bf16_bf16}},
+};
+
+static const passes *passes_of(const job *j, const run *r) {
+  return &PASSES[j->groups[r->group].sgd != 0][r->storage];
+}
+
+#include "phases.inc"

@@ -1,0 +1,77 @@
+/* What the caller hands over, and what one step keeps of it. Counts are of elements, never bytes. */
+#ifndef TANGENTIAL_TABLE_H
+#define TANGENTIAL_TABLE_H
+#include <stdint.h>
+
+enum { PLAIN, KNOWN, TESTED };         /* what a run asks for: decay alone, blocks known in advance, the paper's test */
+enum { NOTHING, CHANNEL, LAYER };      /* what the test said; one byte per weight, kept from step to step */
+enum { WEIGHT, GRAD, FIRST, SECOND, COUNT, SAID, COLUMNS }; /* columns of the table of addresses */
+
+/* The numbers of a parameter group as its user gave them. `beta2` of SGDP is its dampening. */
+typedef struct {
+  double sgd, lr, decay, delta, eps, ratio, beta1, beta2, nesterov, sign;
+} group;
+
+/* A run: rows that are cut alike. Row `r` is `cols` neighbours from `offset + r * cols` on, and again `stride` further
+   for each of `slabs`, so that any dense weight can be cut along any dimension. A row is a block, or, where the paper's
+   test is asked, a channel. */
+typedef struct {
+  int64_t weight, group, storage, mode, offset, slabs, stride, rows, cols;
+  int64_t keeps;  /* where its rows' factors begin among all factors, if it is projected */
+  int64_t sums;   /* where its partial sums begin among all partial sums, if its rows are spread over pieces, else -1 */
+  int64_t piece, pieces; /* its pieces: the first, and how many */
+} run;
+
+/* A piece: what one thread does in one go. Counts elements of a plain run of one slab, slabs of a run of several,
+   slices of rows that are spread over pieces, and rows otherwise. */
+typedef struct {
+  int64_t run, first, count;
+} piece;
+
+/* The numbers of a rule and of line 9 at this step, as the loops over elements want them. */
+typedef struct {
+  float b1, o1, b2, o2; /* m <- b1 m + o1 g;  v <- b2 v + o2 g g */
+  float n1, n2;         /* u = (n1 m + n2 g) / (root sqrt(v) + eps), the bias correction of m left to `rate` */
+  float root, eps, rate;
+  float plain;          /* factor on a weight that is not projected */
+} numbers;
+
+/* A run at this step. */
+typedef struct {
+  numbers n;
+  char *p, *g, *m, *v;
+  uint8_t *said;
+  double reduced, least;          /* decay of a projected weight, and the eps of norms */
+  double row_bound, layer_bound;  /* squares of what the cosines have to stay below */
+  float layer;                    /* factor under the layer view */
+  int nesterov, guess, decision;
+  int waits; /* the weight is left alone by `apply` and moved by `repair` */
+  int stale; /* `repair` has to visit it */
+} state;
+
+/* What `apply` leaves behind about the rows of one piece, for `decide`. */
+typedef struct {
+  double ww, gg, wg, wu;
+  int64_t below; /* every row's cosine is below its bound */
+  int64_t odd;   /* some row was moved with a factor that nobody asked for, since it could not have been undone */
+} finding;
+
+typedef int32_t (*parallel)(int64_t, int64_t, int64_t, void (*)(int64_t, int64_t, void *), void *);
+
+/* One step of a whole list of parameters. Task `t` is the pieces from `bounds[t]` to `bounds[t + 1]`. */
+typedef struct {
+  int64_t weights, runs, pieces, tasks, keeps, sums;
+  const int64_t *addresses; /* COLUMNS columns of `weights` addresses */
+  const group *groups;
+  const run *run;
+  const piece *piece;
+  const int64_t *bounds;
+  void *scratch; /* tangential_scratch() bytes */
+  parallel threads;
+  state *state;
+  finding *finding;
+  float *keep; /* factor of each row, under the channel view */
+  float *sum;  /* 4 sums of each row and piece of spread rows: ww gg wg wu */
+  int64_t *todo;
+} job;
+#endif
