@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 KERNEL := $(wildcard src/tangential/kernels/c/*) src/tangential/kernels/build.py
 
-.PHONY: demo test lint check fix docs bench sanitize parity
+.PHONY: demo test lint check fix docs bench figures sanitize parity
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +42,13 @@ bench: $(VENV)/.dev  ## step times against the named peers, as ratios
 
 sanitize: $(VENV)/.dev  ## the kernel's tests under the address and undefined-behaviour sanitizers
 	$(BIN)/python tests/sanitize.py
+
+figures: $(VENV)/.recipes  ## the pictures of the documents, from the toys and the demo's runs
+	$(BIN)/tangential toy 2d --out runs/toys
+	$(BIN)/tangential toy 3d --out runs/toys
+	cp runs/toys/toy-2d.png runs/toys/toy-3d.png docs/images/
+	$(BIN)/tangential train digits --seeds 5 --out runs/digits
+	cp runs/digits/overview.png docs/images/digits.png
 
 parity: $(VENV)/.dev  ## rewrite docs/parity.md and docs/comparison.md from the installed peers
 	$(BIN)/python -W ignore benchmarks/parity.py
