@@ -28,12 +28,12 @@ typedef struct {
   int64_t run, first, count;
 } piece;
 
-/* The numbers of a rule and of line 9 at this step, as the loops over elements want them. */
+/* The numbers of a rule and of line 9 at this step, as the loops over elements want them. Few enough for the registers
+   of x86-64: the bias correction of v is taken into eps and rate, that of m into rate. */
 typedef struct {
-  float b1, o1, b2, o2; /* m <- b1 m + o1 g;  v <- b2 v + o2 g g */
-  float n1, n2;         /* u = (n1 m + n2 g) / (root sqrt(v) + eps), the bias correction of m left to `rate` */
-  float root, eps, rate;
-  float plain;          /* factor on a weight that is not projected */
+  float b1, o1, b2, o2;   /* m <- b1 m + o1 g;  v <- b2 v + o2 g g */
+  float n1, n2, eps;      /* u = (n1 m + n2 g) / (sqrt(v) + eps), or without the division */
+  float rate, plain;      /* w <- keep w - rate u; keep of a weight that is not projected */
 } numbers;
 
 /* A run at this step. */

@@ -1,0 +1,22 @@
+"""The benchmarks run; what they find depends on the machine and is no test."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def test_step_time_measures_writes_and_draws(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "step_time.py"), "--quick", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    found = {path.suffix: path for path in tmp_path.iterdir()}
+    assert set(found) == {".json", ".md", ".png"}
+    records = json.loads(found[".json"].read_text())
+    assert {"adam", "sgd"} == {r["family"] for r in records["steps"]}
+    assert all(r["seconds"] > 0 and r["ratio"] > 0 for r in records["steps"])
+    reference = [r for r in records["steps"] if r["entrant"] == "torch AdamW fused"]
+    assert reference and all(r["ratio"] == 1 for r in reference)
+    assert records["training"] and records["machine"]["cpu"]
