@@ -103,7 +103,7 @@ static inline int64_t length(const run *r, int64_t q) {
 #define RULE adam
 #define CHEAP 0
 #define ADVANCE                                                                                                       \
-  m[i] = STORE_M(b1 * LOAD_M(m[i]) + o1 * x), v[i] = STORE_M(b2 * LOAD_M(v[i]) + o2 * (x * x));                         \
+  m[i] = STORE_M(b1 * LOAD_M(m[i]) + o1 * x), v[i] = STORE_M(b2 * LOAD_M(v[i]) + o2 * (x * x));                        \
   const float u = (n1 * LOAD_M(m[i]) + n2 * x) / (sqrtf(LOAD_M(v[i])) + eps);
 #define DIRECTION(gradient) (n1 * LOAD_M(m[i]) + (gradient)) / (sqrtf(LOAD_M(v[i])) + eps)
 #include "rule.inc"
