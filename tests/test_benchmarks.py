@@ -6,9 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tangential.kernels.cpu import why_missing
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
+@pytest.mark.skipif(why_missing() is not None, reason=f"it compares the kernel: {why_missing()}")
 def test_step_time_measures_writes_and_draws(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "step_time.py"), "--quick", "--out", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

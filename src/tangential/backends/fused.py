@@ -20,7 +20,7 @@ from torch.nn import Parameter
 from tangential.algorithm import Adam
 from tangential.backends.batch import Lot, projected
 from tangential.blocks import Blocks
-from tangential.kernels.cpu import Call, library, why_missing
+from tangential.kernels.cpu import Call, library, warn_if_missing, why_missing
 from tangential.kernels.plan import Form, Plan, Run, form, runs
 
 SAID = "projected"
@@ -106,6 +106,8 @@ class Fused:
                 if storage is None or seen is None or library() is None:
                     if lot.demanded:
                         require_kernel(w)
+                    if storage is not None:
+                        warn_if_missing()
                     self._left[group].append(i)
                     continue
                 if isinstance(lot.blocks, str) and w.ndim > 1:
@@ -127,23 +129,31 @@ def _look(lot: Lot) -> _Look:
     """Whatever a plan depends on, and the columns of addresses in the order of `c/table.h`.
 
     A tensor that keeps its address keeps its dtype and layout, but for a gradient, which is a new one every step, and a
-    weight, which is not this package's to watch over.
+    weight, which is not this package's to watch over. What is compared lies in few pieces of memory: after a step over
+    a large model nothing else is left in the cache.
     """
     weights, grads, *moments = (list(map(Tensor.data_ptr, x)) for x in (lot.weights, lot.grads, *lot.moments))
     steps = list(map(Tensor.data_ptr, lot.steps))
     said = [0 if x is None else x.data_ptr() for x in lot.said]
+    shapes = [w.shape for w in lot.weights]
     look = (
         lot.blocks,
-        [w.shape for w in lot.weights],
-        list(map(Tensor.stride, lot.weights)),
-        list(map(Tensor.stride, lot.grads)),
+        list(map(len, shapes)),
+        array("q", chain.from_iterable(shapes)),
+        _layouts(lot.weights),
+        _layouts(lot.grads),
         [w.dtype for w in lot.weights],
         [g.dtype for g in lot.grads],
         {w.device for w in lot.weights},
         {*map(type, lot.grads)},
-        (weights, *moments, steps, said),
+        array("q", chain(weights, *moments, steps, said)),
     )
     return _Look(look, (weights, grads, moments[0], moments[-1], steps, said))
+
+
+def _layouts(tensors: list[Tensor]) -> list[tuple[int, ...] | None]:
+    """The strides of tensors, or None where the shape says them: that is much the cheaper question."""
+    return [None if x.is_contiguous() else x.stride() for x in tensors]
 
 
 def _picked(entries: list[T], at: list[int]) -> list[T]:

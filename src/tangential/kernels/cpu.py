@@ -38,18 +38,12 @@ def _file() -> Path:
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The kernel for this processor, or None where it is not there; where it should be, that is said once."""
+    """The kernel for this processor, or None where it is not there."""
     if build.host() not in build.TARGETS:
         return None
     try:
         found = ctypes.CDLL(str(_file()))
-    except OSError as error:
-        warnings.warn(
-            f"the CPU kernel of tangential cannot be loaded, so steps run in plain torch, which is slower: {error}"
-            ". With a C compiler or the package ziglang, `python -m tangential.kernels` makes it",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    except OSError:
         return None
     found.tangential_step.argtypes = found.tangential_scratch.argtypes = (ctypes.POINTER(_Job),)
     found.tangential_step.restype = None
@@ -62,8 +56,17 @@ def why_missing() -> str | None:
     if library() is not None:
         return None
     if build.host() in build.TARGETS:
-        return "its library is not built; `python -m tangential.kernels` makes it"
+        return f"its file {_file()} cannot be loaded; `python -m tangential.kernels` makes it, with any C compiler"
     return f"it is built for {', '.join(build.TARGETS)}, and this is {build.host()}"
+
+
+@lru_cache(maxsize=1)
+def warn_if_missing() -> None:
+    """Say, once, that steps are slower than they could be, where a kernel should be and is not."""
+    if library() is None and build.host() in build.TARGETS:
+        warnings.warn(
+            f"steps run in plain torch, without the CPU kernel: {why_missing()}", RuntimeWarning, stacklevel=2
+        )
 
 
 @lru_cache(maxsize=1)
