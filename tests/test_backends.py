@@ -6,7 +6,7 @@ import torch
 from tangential import SGDP, AdamP, Blocks
 from tangential.backends import foreach as foreach_module
 from tangential.kernels.cpu import why_missing
-from weights import SHAPES, gap, give_gradients, run, weights
+from weights import SHAPES, block_dots, gap, give_gradients, run, weights
 
 RULES = {
     "adamp": (AdamP, dict(lr=1e-2, weight_decay=0.1)),
@@ -115,17 +115,6 @@ def test_known_blocks_have_no_radial_step(rule, kind, foreach):
         for p, old in zip(params, before, strict=True):
             radial, whole = block_dots(BLOCKS[kind], old, p.detach() - old), block_dots(BLOCKS[kind], old, old)
             assert (radial.abs() / whole).max() < 1e-13
-
-
-def block_dots(blocks, a, b):
-    """a.b of every invariant block, by slicing: no code of the package."""
-    products = (a * b).movedim(blocks.dim, 0).flatten(1).sum(1)
-    found, at = [], 0
-    for length, invariant in blocks.runs(a.shape):
-        if invariant:
-            found.append(products[at : at + length].sum())
-        at += length
-    return torch.stack(found)
 
 
 @pytest.mark.parametrize("foreach", [False, True])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tangential import AdamP, find_invariances
-from test_backends import block_dots
+from weights import block_dots
 from zoo import GPT, tokens
 
 CASES = {

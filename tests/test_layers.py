@@ -21,7 +21,7 @@ LAYERS = [
     {"optimizers", "invariances"},
     {"telemetry"},
     {"theory", "toys"},
-    {"runs", "nets", "data", "overrides", "provenance", "schedules"},
+    {"runs", "pages", "nets", "data", "overrides", "provenance", "schedules"},
     {"train"},
     {"tasks"},
     {"recipes", "report", "inspection"},

@@ -17,7 +17,7 @@ from tangential.inspection.dispute import Dispute, disputes
 from tangential.inspection.page import save as save_inspection
 from tangential.inspection.subjects import FORMS, load, parse_settings, parse_shape
 from tangential.invariances import find_invariances
-from tangential.runs import make_folder
+from tangential.runs import make_folder, replace_text
 from tangential.theory import table as theory_table
 from tangential.toys import CIRCLE, SPHERE, animation, contestants, run_all
 from tangential.toys import table as toy_table
@@ -51,7 +51,7 @@ def inspect(
     if contested:
         _print_disputes(console, contested, against_cosine)
     answer, page_file = out / "invariances.json", out / "invariances.html"
-    answer.write_text(found.to_json(), encoding="utf-8")
+    replace_text(answer, found.to_json())
     save_inspection(page_file, model, found, contested, against_cosine)
     for path in (answer, page_file):
         console.print(Text(str(path), overflow="fold"), soft_wrap=True)

@@ -123,7 +123,7 @@ class RunFolder:
         if len(records) < epochs:
             raise broken(self.path / METRICS, f"it has {len(records)} epochs, the checkpoint {epochs}")
         lines = "".join(json.dumps(record) + "\n" for record in records[:epochs])
-        replace_file(self.path / METRICS, lambda file: file.write(lines.encode()))
+        replace_text(self.path / METRICS, lines)
 
 
 def make_folder(folder: Path) -> None:
@@ -186,6 +186,15 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     _sync_folder(path.parent)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """`replace_file` for a text, in UTF-8.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; the old file is still there.
+    """
+    replace_file(path, lambda file: file.write(text.encode()))
+
+
 def _sync_folder(folder: Path) -> None:
     """Put the folder's own entries on the disk; Windows cannot open a folder and needs no such thing."""
     if os.name == "nt":
@@ -199,7 +208,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _replace_json(path: Path, value: Mapping[str, Any]) -> None:
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    replace_file(path, lambda file: file.write(text.encode()))
+    replace_text(path, text)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

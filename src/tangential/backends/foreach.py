@@ -156,9 +156,10 @@ def _step(batch: Batch, blocks: Blocks | str, pieces: list[Piece]) -> None:
         sums += piece.sums(u, blocks)
         kept = u if len(pieces) == 1 else None
     slices = pieces[0].slices
-    shapes = tuple(_shape(batch.weights[i], batch.dim, rows) for i, _, rows in slices)
     if len(pieces) > 1:  # all of one weight
         shapes = (tuple(batch.weights[slices[0][0]].shape),)
+    else:
+        shapes = tuple(_shape(batch.weights[i], batch.dim, rows) for i, _, rows in slices)
     layout = lay_out(shapes, blocks, batch.weights[0].device)
     keep = layout.keep(torch.cat(sums, 1), batch.projection, batch.votes_of([i for i, *_ in slices]))
     for piece, factors in zip(pieces, keep.split([piece.rows for piece in pieces]), strict=True):

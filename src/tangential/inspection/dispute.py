@@ -67,7 +67,7 @@ class Dispute:
         return self.false_hits + self.misses + self.wrong_view
 
 
-def view_of(w: Tensor, g: Tensor, delta: float = 0.1) -> str:
+def view_of(w: Tensor, g: Tensor) -> str:
     """What the paper's test says of a weight and its gradient: "channel", "layer" or "none".
 
     Example:
@@ -75,8 +75,7 @@ def view_of(w: Tensor, g: Tensor, delta: float = 0.1) -> str:
         ('channel', 'none')
     """
     sums = row_sums(w, g, g, "cosine").unbind()
-    how = Projection(lr=0.0, decay=0.0, delta=delta, eps=_TEST.eps, wd_ratio=_TEST.wd_ratio)
-    by_channel, by_layer = cosine_views(sums, w[0].numel(), w.shape[0], how, _OVER)
+    by_channel, by_layer = cosine_views(sums, w[0].numel(), w.shape[0], _TEST, _OVER)
     return "channel" if by_channel else "layer" if by_layer else "none"
 
 

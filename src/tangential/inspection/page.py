@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from tangential.inspection.dispute import Dispute
 from tangential.invariances import Invariances
 from tangential.invariances.table import rows, summary
+from tangential.pages import render
+from tangential.runs import replace_text
 
 
 def save(path: Path, title: str, found: Invariances, disputes: Sequence[Dispute] = (), steps: int = 0) -> None:
@@ -25,11 +25,9 @@ def save(path: Path, title: str, found: Invariances, disputes: Sequence[Dispute]
     Raises:
         OSError: The file cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("tangential.inspection", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     verdicts = [found.verdict(name) for name in found]
-    text = environment.get_template("page.html").render(
+    text = render(
+        "tangential.inspection",
         title=title,
         summary=summary(verdicts),
         notes=found.notes,
@@ -39,4 +37,4 @@ def save(path: Path, title: str, found: Invariances, disputes: Sequence[Dispute]
         agreed=sum(not each.wrong for each in disputes),
         steps=steps,
     )
-    path.write_text(text, encoding="utf-8")
+    replace_text(path, text)

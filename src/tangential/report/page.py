@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from tangential.pages import render as render_page
 from tangential.report import charts, tables
 from tangential.report.groups import Comparison, Group
-from tangential.runs import replace_file
+from tangential.runs import replace_text
 
 PAGE = "report.html"
 
@@ -27,18 +27,15 @@ def save(comparison: Comparison, folder: Path) -> list[Path]:
         OSError: The folder cannot be written.
     """
     page = folder / PAGE
-    text = render(comparison)
-    replace_file(page, lambda file: file.write(text.encode()))
+    replace_text(page, render(comparison))
     return [page, *charts.save_pictures(comparison, folder)]
 
 
 def render(comparison: Comparison) -> str:
     """Write the page as HTML. Whatever comes from a run folder is escaped, names, settings and environment alike."""
     summary = tables.rows(comparison)
-    environment = Environment(
-        loader=PackageLoader("tangential.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("page.html").render(
+    return render_page(
+        "tangential.report",
         title=" and ".join(dict.fromkeys(str(group.settings.get("recipe", "runs")) for group in comparison.groups)),
         headings=tables.HEADINGS,
         rows=[list(zip(tables.HEADINGS, tables.cells(row), strict=True)) for row in summary],

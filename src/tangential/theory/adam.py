@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tangential.theory import laws, settings
 from tangential.theory.losses import Loss
-from tangential.theory.norms import OF_NOTHING, growth
+from tangential.theory.norms import growth, projected_growth
 from tangential.theory.record import Check
 from tangential.theory.settings import ADAM_LR, DECAY, STEPS, WD_RATIO
 from tangential.theory.trajectories import Make, follow
@@ -28,9 +28,7 @@ def projected(loss: Loss, make: Make = settings.PROJECTED_ADAMP) -> Check:
         True
     """
     run = follow(loss, make, settings.adam, steps=STEPS)
-    keep = 1 - ADAM_LR * WD_RATIO * DECAY
-    predicted = laws.projected(run.squared_norms[0], run.tangential(), lr=ADAM_LR, keep=keep)
-    return growth("Projected update", "|w'|² = ρ²|w|² + η²|Π(u)|²", loss, run, predicted, OF_NOTHING)
+    return projected_growth(loss, run, lr=ADAM_LR, keep=1 - ADAM_LR * WD_RATIO * DECAY)
 
 
 def identity(loss: Loss, make: Make = settings.ADAM) -> Check:

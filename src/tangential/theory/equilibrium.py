@@ -85,10 +85,7 @@ def sgdp(make: Make = WHOLE_DECAY_SGDP) -> Check:
     Returns:
         The check.
     """
-    keep = 1 - LR * SGD_DECAY / (1 - BETA)
-    return _rotation(
-        "Equilibrium rotation, projected (derived)", "tan²θ = 1/ρ² − 1", laws.projected_rotation(keep), make
-    )
+    return _projected_rotation(1 - LR * SGD_DECAY / (1 - BETA), make)
 
 
 def adamp(make: Make = WHOLE_DECAY_ADAMP) -> Check:
@@ -100,10 +97,12 @@ def adamp(make: Make = WHOLE_DECAY_ADAMP) -> Check:
     Returns:
         The check.
     """
-    keep = 1 - LR * ADAM_DECAY
-    return _rotation(
-        "Equilibrium rotation, projected (derived)", "tan²θ = 1/ρ² − 1", laws.projected_rotation(keep), make
-    )
+    return _projected_rotation(1 - LR * ADAM_DECAY, make)
+
+
+def _projected_rotation(keep: float, make: Make) -> Check:
+    predicted = laws.projected_rotation(keep)
+    return _rotation("Equilibrium rotation, projected (derived)", "tan²θ = 1/ρ² − 1", predicted, make)
 
 
 def _rotation(law: str, formula: str, predicted: float, make: Make) -> Check:

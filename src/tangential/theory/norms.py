@@ -144,7 +144,22 @@ def projected_sgdp(loss: Loss, make: Make = settings.PROJECTED_SGDP) -> Check:
     """
     run = follow(loss, make, settings.heavy_ball, steps=STEPS)
     keep = 1 - LR * WD_RATIO * DECAY / (1 - BETA)
-    predicted = laws.projected(run.squared_norms[0], run.tangential(), lr=LR, keep=keep)
+    return projected_growth(loss, run, lr=LR, keep=keep)
+
+
+def projected_growth(loss: Loss, run: Trajectory, *, lr: float, keep: float) -> Check:
+    """Compare a run of a projected optimizer with its law, which is the same for any update.
+
+    Args:
+        loss: What was trained.
+        run: What happened.
+        lr: Learning rate.
+        keep: What decay leaves of a weight per step.
+
+    Returns:
+        The check.
+    """
+    predicted = laws.projected(run.squared_norms[0], run.tangential(), lr=lr, keep=keep)
     return growth("Projected update", "|w'|² = ρ²|w|² + η²|Π(u)|²", loss, run, predicted, OF_NOTHING)
 
 
