@@ -49,7 +49,7 @@ def bits(out):
         if state is None:
             continue
         weights = {name: weight.numpy().tobytes() for name, weight in state["model"].items()}
-        found[run.path.name] = (metrics, weights, state["epoch"], repr(state["optimizer"]), state["random"].tolist())
+        found[run.path.name] = (metrics, weights, state["epoch"], repr(state["objectives"]), state["random"].tolist())
     return found
 
 

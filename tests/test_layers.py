@@ -22,6 +22,7 @@ LAYERS = [
     {"telemetry"},
     {"theory", "toys"},
     {"runs", "pages", "nets", "data", "overrides", "provenance", "schedules"},
+    {"task"},
     {"train"},
     {"tasks"},
     {"recipes", "report", "inspection"},

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tangential.runs import RunFolder
 from tangential.schedules import cosine
+from tangential.task import Objective
 from tangential.train import Plan, Training, epochs_done, fit, load_checkpoint
 
 TIMES = {"seconds", "ms_per_step"}
@@ -34,6 +35,9 @@ class Noisy:
 
     def model(self):
         return nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
+
+    def objectives(self, model):
+        return [Objective(self.loss, list(model.parameters()))]
 
     def loss(self, model, batch):
         inputs, targets = batch
@@ -209,7 +213,7 @@ def test_record_says_what_the_steps_did():
     def watch(*_):
         snapshots.append([w.detach().double().clone() for w in matrices])
 
-    training._optimizer.register_step_pre_hook(watch)
+    training._players[0]._optimizer.register_step_pre_hook(watch)
     record = training.run_epoch()
     watch()
     moves = [

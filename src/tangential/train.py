@@ -9,39 +9,16 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
 
 from tangential.runs import RunFolder, broken, replace_file
+from tangential.task import Objective, Record, Task
 from tangential.telemetry import directions, effective_step, matrices, mean_norm
-
-Split = Literal["train", "test"]
-Record = dict[str, float]
-
-
-class Task(Protocol):
-    """What the loop has to know of a task: its data, its model, its loss and its score."""
-
-    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Any]:
-        """Give the batches of one pass, shuffled by `order` if there is one; the same at every call otherwise."""
-        ...
-
-    def model(self) -> nn.Module:
-        """Make a new model, its weights drawn from torch's global generator."""
-        ...
-
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """Compute the training loss of one batch, a tensor without dimensions."""
-        ...
-
-    def score(self, model: nn.Module, batches: Iterable[Any]) -> Record:
-        """Measure a model in evaluation mode; the names become `test_<name>` in the record."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +27,7 @@ class Plan:
 
     Args:
         task: What is learned.
-        optimizer: Makes the optimizer from the model's parameters, e.g. `partial(SGD, lr=0.1)`.
+        optimizer: Makes an optimizer from an objective's parameters, e.g. `partial(SGD, lr=0.1)`.
         schedule: Makes the learning rate schedule from the optimizer and the number of steps of the whole run.
         epochs: Passes over the training data.
         batch_size: Samples per step.
@@ -58,11 +35,44 @@ class Plan:
     """
 
     task: Task
-    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+    optimizer: Callable[[Iterable[Any]], Optimizer]
     schedule: Callable[[Optimizer, int], LRScheduler]
     epochs: int
     batch_size: int
     seed: int
+
+
+class _Player:
+    """An objective with its optimizer and schedule."""
+
+    def __init__(self, objective: Objective, plan: Plan, steps: int) -> None:
+        self.name = objective.name
+        self._loss = objective.loss
+        self._optimizer = plan.optimizer(objective.parameters)
+        for group in self._optimizer.param_groups:
+            group["lr"] *= group.get("lr_scale", 1.0)
+        self._schedule = plan.schedule(self._optimizer, steps)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step, in the first group."""
+        return self._optimizer.param_groups[0]["lr"]
+
+    def step(self, model: nn.Module, batch: Any) -> Tensor:
+        """Take one step; the loss before it, detached."""
+        loss = self._loss(model, batch)
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        self._schedule.step()
+        return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"optimizer": self._optimizer.state_dict(), "schedule": self._schedule.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
 
 
 class Training:
@@ -85,8 +95,8 @@ class Training:
         self._batches = plan.task.batches("train", batch_size=plan.batch_size, order=self._order)
         self._test_batches = plan.task.batches("test", batch_size=plan.batch_size)
         self.model = plan.task.model()
-        self._optimizer = plan.optimizer(self.model.parameters())
-        self._schedule = plan.schedule(self._optimizer, plan.epochs * len(self._batches))
+        steps = plan.epochs * len(self._batches)
+        self._players = [_Player(each, plan, steps) for each in plan.task.objectives(self.model)]
 
     def run_epoch(self) -> Record:
         """Train for one pass over the data and measure it.
@@ -100,15 +110,15 @@ class Training:
             FloatingPointError: A loss, a score or a norm is not finite.
         """
         started = time.perf_counter()
-        lr = self._optimizer.param_groups[0]["lr"]
+        lr = self._players[-1].lr
         losses, moved, stepping = [], [], 0.0
         weights = matrices(self.model.parameters())
         before = directions(weights)
         self.model.train()
         for batch in self._batches:
-            lr = self._optimizer.param_groups[0]["lr"]
+            lr = self._players[-1].lr
             step_started = time.perf_counter()
-            losses.append(self._step(batch))
+            losses.append({each.name: each.step(self.model, batch) for each in self._players})
             stepping += time.perf_counter() - step_started
             after = directions(weights)
             moved.append(effective_step(before, after))
@@ -116,7 +126,7 @@ class Training:
         self.epoch += 1
         record = {
             "epoch": self.epoch,
-            "train_loss": float(torch.stack(losses).mean()),
+            **self._mean_losses(losses),
             **{f"test_{name}": value for name, value in self._score().items()},
             "weight_norm": float(mean_norm(weights)),
             "effective_step": float(torch.stack(moved).mean()),
@@ -125,14 +135,11 @@ class Training:
         _check_finite(record)
         return record | {"seconds": time.perf_counter() - started, "ms_per_step": 1000 * stepping / len(losses)}
 
-    def _step(self, batch: Any) -> Tensor:
-        """Take one step; the loss before it, detached."""
-        loss = self._task.loss(self.model, batch)
-        self._optimizer.zero_grad()
-        loss.backward()
-        self._optimizer.step()
-        self._schedule.step()
-        return loss.detach()
+    def _mean_losses(self, losses: list[dict[str, Tensor]]) -> Record:
+        """Average over the steps: the last objective's as `train_loss`, any other's as `train_loss_<name>`."""
+        means = {name: float(torch.stack([each[name] for each in losses]).mean()) for name in losses[0]}
+        last = self._players[-1].name
+        return {"train_loss": means.pop(last), **{f"train_loss_{name}": value for name, value in means.items()}}
 
     @torch.no_grad()
     def _score(self) -> Record:
@@ -144,8 +151,7 @@ class Training:
         return {
             "epoch": self.epoch,
             "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "objectives": {each.name: each.state_dict() for each in self._players},
             "random": torch.get_rng_state(),
             "order": self._order.get_state(),
         }
@@ -153,8 +159,8 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a state that `state_dict` gave."""
         self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        for each in self._players:
+            each.load_state_dict(state["objectives"][each.name])
         torch.set_rng_state(state["random"])
         self._order.set_state(state["order"])
         self.epoch = state["epoch"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from tangential.data.digits import Batch, Digits
 from tangential.nets.small import conv_net
-from tangential.train import Split
+from tangential.task import ACCURACY, Headline, Objective, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,11 @@ class Classification:
     data: Digits = field(default_factory=Digits)
     net: partial[nn.Module] = field(default_factory=lambda: partial(conv_net))
 
+    @property
+    def headline(self) -> Headline:
+        """Accuracy, in per cent."""
+        return ACCURACY
+
     def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Batch]:
         """Give the batches of one pass, shuffled by `order` if there is one."""
         images = self.data.load(split)
@@ -45,6 +50,10 @@ class Classification:
     def model(self) -> nn.Module:
         """Make a new network for this data."""
         return self.net(channels=self.data.channels, classes=self.data.classes)
+
+    def objectives(self, model: nn.Module) -> Sequence[Objective]:
+        """Minimise the cross-entropy over all parameters."""
+        return [Objective(self.loss, list(model.parameters()))]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Average the cross-entropy over a batch, in nats."""

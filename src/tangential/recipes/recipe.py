@@ -1,4 +1,4 @@
-"""The experiments, as values: a task, trained from the same seeds with each optimizer of a comparison.
+"""A recipe: a task, trained from the same seeds with each optimizer of a comparison.
 
 A variant of a recipe is `replace(recipe, ...)`; a change for one run is an override, see `tangential.overrides`.
 """
@@ -6,7 +6,7 @@ A variant of a recipe is `replace(recipe, ...)`; a change for one run is an over
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,25 @@ from torch.optim.lr_scheduler import LRScheduler
 from tangential.optimizers import SGDP, AdamP
 from tangential.overrides import FIXED
 from tangential.provenance import describe
-from tangential.schedules import cosine
-from tangential.tasks.classification import Classification
+from tangential.task import Task
 from tangential.train import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperNumber:
+    """A score that the paper gives for one optimizer of a recipe.
+
+    Args:
+        value: As the task's headline shows it: in per cent, say.
+        source: Where it stands, e.g. `v1, table 1`.
+        verified: Whether it was found in a public document; False if only remembered, and then shown as unverified.
+        other_data: Whether the recipe's data are not the paper's, so that the numbers cannot be compared.
+    """
+
+    value: float
+    source: str
+    verified: bool
+    other_data: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +59,14 @@ class Recipe:
 
     name: str = field(metadata=FIXED)
     about: str = field(metadata=FIXED)
-    task: Classification
+    task: Task
     optimizers: Mapping[str, partial[Optimizer]]
     baselines: Mapping[str, str] = field(metadata=FIXED)
     schedule: partial[LRScheduler]
     epochs: int
     batch_size: int
     seeds: int = 5
-    paper: Mapping[str, float] = field(default_factory=dict, metadata=FIXED)
+    paper: Mapping[str, PaperNumber] = field(default_factory=dict, metadata=FIXED)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "seeds"):
@@ -78,6 +94,8 @@ class Recipe:
             "recipe": self.name,
             "optimizer": optimizer,
             "compared": {name: self.baselines.get(name) for name in self.optimizers},
+            "headline": asdict(self.task.headline),
+            "paper": {name: asdict(number) for name, number in self.paper.items()},
             **{name: describe(getattr(plan, name)) for name in ("seed", "epochs", "batch_size", "task", "schedule")},
             "made_by": describe(plan.optimizer),
         }
@@ -89,13 +107,14 @@ class Recipe:
             ValueError: What the task, the network, an optimizer or the schedule says, with the optimizer's name.
         """
         self.task.batches("train", batch_size=self.batch_size)
-        model = self.task.model()
+        objectives = self.task.objectives(self.task.model())
         for name, make in self.optimizers.items():
             try:
-                optimizer = make(model.parameters())
+                made = [make(objective.parameters) for objective in objectives]
             except (ValueError, TypeError, RuntimeError) as error:
                 raise ValueError(f"optimizers.{name}: {error}") from error
-            self.schedule(optimizer, 1)
+            for optimizer in made:
+                self.schedule(optimizer, 1)
 
     def smoke(self) -> Recipe:
         """Make the same comparison in two steps on 16 samples: the same code, in seconds."""
@@ -123,19 +142,3 @@ def adam_pair(**settings: Any) -> dict[str, partial[Optimizer]]:
 
 
 PROJECTED = {"sgdp": "sgd", "adamp": "adamw"}
-
-digits = Recipe(
-    name="digits",
-    about="a BatchNorm conv net on scikit-learn's 1,797 digits, in about a minute",
-    task=Classification(),
-    optimizers={
-        **sgd_pair(lr=0.1, momentum=0.9, weight_decay=1e-4),
-        **adam_pair(lr=1e-2, betas=(0.9, 0.999), weight_decay=1e-2),
-    },
-    baselines=PROJECTED,
-    schedule=partial(cosine, end=0.01),
-    epochs=20,
-    batch_size=32,
-)
-
-RECIPES = {"digits": digits}

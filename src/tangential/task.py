@@ -1,0 +1,87 @@
+"""What the training loop has to know of a task: its data, its model, what is minimised, and its score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+Split = Literal["train", "test"]
+Record = dict[str, float]
+T = TypeVar("T", bound="Task")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What one optimizer minimises. Most tasks have one; two networks that play against each other have one each.
+
+    Args:
+        loss: Computes the training loss of one batch, a tensor without dimensions.
+        parameters: What the optimizer is made from: parameters, or parameter groups. A group's key `lr_scale`
+            multiplies the learning rate of the recipe for that group, as metric learning's proxies need it.
+        name: Tells it from the task's other objectives in records and checkpoints; empty for the only one.
+    """
+
+    loss: Callable[[nn.Module, Any], Tensor]
+    parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The one score that a comparison is about, and how it is shown.
+
+    Args:
+        name: Which of the task's scores it is.
+        label: How it is called, with its unit: `accuracy (%)`.
+        scale: What a score is multiplied with to be shown: 100 for a share shown in per cent.
+        higher_is_better: Whether more is better; False for a perplexity.
+    """
+
+    name: str
+    label: str
+    scale: float = 1.0
+    higher_is_better: bool = True
+
+
+ACCURACY = Headline("accuracy", "accuracy (%)", scale=100.0)
+
+
+class Task(Protocol):
+    """One thing to learn. A task never names an optimizer.
+
+    Implementations are frozen dataclasses: their fields are the settings that decide a run.
+    """
+
+    @property
+    def headline(self) -> Headline:
+        """Say which score the comparison is about."""
+        ...
+
+    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Any]:
+        """Give the batches of one pass, shuffled by `order` if there is one; the same at every call otherwise.
+
+        Raises:
+            ValueError: The data are not there; the error says in one line where to get them and where to put them.
+        """
+        ...
+
+    def model(self) -> nn.Module:
+        """Make a new model, its weights drawn from torch's global generator."""
+        ...
+
+    def objectives(self, model: nn.Module) -> Sequence[Objective]:
+        """Say what is minimised, in the order in which a step takes them. The last one's loss is the `train_loss`."""
+        ...
+
+    def score(self, model: nn.Module, batches: Iterable[Any]) -> Record:
+        """Measure a model in evaluation mode, without gradients; the names become `test_<name>` in the record."""
+        ...
+
+    def smoke(self: T) -> T:
+        """Make the same task on a few generated samples, for a run of seconds that needs no data."""
+        ...
