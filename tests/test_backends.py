@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tangential import SGDP, AdamP, Blocks
-from tangential.backends import foreach as foreach_module
+from tangential.backends import chunks
 from tangential.kernels.cpu import why_missing
 from weights import SHAPES, block_dots, gap, give_gradients, run, weights
 
@@ -39,7 +39,7 @@ in_float32 = pytest.mark.parametrize(
 def pieces(request, monkeypatch):
     """The foreach backend as it is, and with pieces so small that every weight is cut."""
     if request.param == "foreach-in-pieces":
-        monkeypatch.setattr(foreach_module, "CACHE_ELEMENTS", 16)
+        monkeypatch.setattr(chunks, "PIECE", 16)
 
 
 def shapes_for(kind):

@@ -20,6 +20,8 @@ Shapes = tuple[tuple[int, ...], ...]
 def dots(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """`a.b` of every row: sums over all dimensions but `dim`, whatever the strides. Shape `(rows,)`."""
     others = [d for d in range(a.ndim) if d != dim]
+    if a is b and others and not torch.is_grad_enabled():
+        return torch.linalg.vector_norm(a, dim=others).square_()  # half the passes over memory
     return (a * b).sum(others) if others else a * b
 
 
@@ -30,7 +32,12 @@ def row_sums(w: Tensor, g: Tensor, u: Tensor, blocks: Blocks | str, factor: floa
     """
     if isinstance(blocks, Blocks):
         return torch.stack([dots(w, w, blocks.dim), dots(w, u, blocks.dim) * factor])
-    return torch.stack([dots(w, w, 0), dots(g, g, 0), dots(w, g, 0), dots(w, u, 0) * factor])
+    return torch.stack([*view_sums(w, g), dots(w, u, 0) * factor])
+
+
+def view_sums(w: Tensor, g: Tensor) -> list[Tensor]:
+    """The sums per row that the paper's test asks for, `ww, gg, wg`, `(rows,)` each."""
+    return [dots(w, w, 0), dots(g, g, 0), dots(w, g, 0)]
 
 
 def across(factor: Tensor, like: Tensor, dim: int) -> Tensor:
@@ -74,24 +81,33 @@ class Layout:
         """Give every row what its run has: `(runs,)` to `(rows,)`."""
         return x if self.uniform == 1 else x[self.owner]
 
+    def views(self, sums: Tensor, how: Projection, votes: Votes | None = None) -> tuple[Tensor, Tensor]:
+        """What the paper's test says of the weight of every row, by channel and by layer. Shape `(rows,)` each."""
+        over = self._reduction
+        elements, channels = self.spread(self.elements.to(sums.dtype)), self.spread(self.lengths)
+        by_channel, by_layer = cosine_views(sums.unbind(), elements, channels, how, over)
+        if votes is None:
+            return by_channel, by_layer
+        settled = votes.settle(by_channel[self.first], by_layer.expand_as(by_channel)[self.first])
+        return self.spread(settled[0]), self.spread(settled[1])
+
     def keep(self, sums: Tensor, how: Projection, votes: Votes | None = None) -> Tensor:
         """The factor on the weight for every row, from what `row_sums` gave. Shape `(rows,)`."""
         if len(sums) == 4:
-            over = Reduction(
-                total=lambda x: self.spread(self.total(x)),
-                largest=lambda x: self.spread(self.largest(x)),
-                where=torch.where,
-            )
-            elements, channels = self.spread(self.elements.to(sums.dtype)), self.spread(self.lengths)
-            by_channel, by_layer = cosine_views(sums.unbind(), elements, channels, how, over)
-            if votes is not None:
-                settled = votes.settle(by_channel[self.first], by_layer.expand_as(by_channel)[self.first])
-                by_channel, by_layer = (self.spread(view) for view in settled)
-            found = view_radial(sums.unbind(), by_channel, how, over)
+            by_channel, by_layer = self.views(sums, how, votes)
+            found = view_radial(sums.unbind(), by_channel, how, self._reduction)
             return torch.where(by_channel | by_layer, how.keep(found), how.plain)
         ww, wu = (self.total(x) for x in sums)
         keep = how.keep(radial(ww, wu, eps=how.eps, where=torch.where))
         return self.spread(keep if self.invariant is None else torch.where(self.invariant, keep, how.plain))
+
+    @property
+    def _reduction(self) -> Reduction:
+        return Reduction(
+            total=lambda x: self.spread(self.total(x)),
+            largest=lambda x: self.spread(self.largest(x)),
+            where=torch.where,
+        )
 
 
 def _lay_out(shapes: Shapes, blocks: Blocks | str, device: torch.device) -> Layout:
