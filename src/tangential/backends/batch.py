@@ -12,7 +12,7 @@ from torch import Tensor
 from tangential.algorithm import Projection, Rule
 from tangential.backends.votes import Votes
 from tangential.blocks import Blocks
-from tangential.precision import lifted
+from tangential.precision import HALF, lifted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class Batch:
 
     def readied(self) -> Batch:
         """This, with gradients as arithmetic wants them: float32 at least, and of what goes down."""
+        if not self.ascend and self.grads[0].dtype not in HALF:
+            return self
         grads = [lifted(-g if self.ascend else g) for g in self.grads]
         return replace(self, grads=grads, ascend=False)
 

@@ -21,8 +21,8 @@ from tangential.blocks import Blocks
 from tangential.kernels.plan import form
 from tangential.precision import lifted
 
-PIECE = 1 << 17
-"""Elements per piece: half a MiB in float32, small enough for a cache, large enough to hide Python's overhead."""
+PIECE = 1 << 18
+"""Elements per piece: 1 MiB in float32, small enough for a cache, large enough to hide Python's overhead."""
 
 Advance = Callable[[Batch], Bundle]
 """Writes the moments of a batch and returns the direction."""

@@ -41,7 +41,8 @@ def sums(batch: Batch, u: Bundle) -> Tensor:
     """The sums per row that the gate of these blocks asks for, `(2 or 4, rows of all weights)`."""
     assert batch.blocks is not None, "what is not projected has no gate"
     triples = zip(batch.weights, batch.grads, u.bare, strict=True)
-    return torch.cat([row_sums(lifted(w), g, x, batch.blocks, u.factor) for w, g, x in triples], 1)
+    found = [row_sums(lifted(w), g, x, batch.blocks, u.factor) for w, g, x in triples]
+    return found[0] if len(found) == 1 else torch.cat(found, 1)
 
 
 def keep(batch: Batch, sums: Tensor) -> Tensor:
@@ -54,7 +55,7 @@ def keep(batch: Batch, sums: Tensor) -> Tensor:
 def move(batch: Batch, keep: Any, u: Bundle) -> None:
     """`w <- keep * w - lr * u`; `keep` is a number, or one factor per row of all weights."""
     if isinstance(keep, Tensor) and keep.ndim:
-        factors = keep.split([rows(w, batch.dim) for w in batch.weights])
+        factors = keep.split([rows(w, batch.dim) for w in batch.weights]) if len(batch.weights) > 1 else (keep,)
         keep = Bundle([across(k, w, batch.dim) for k, w in zip(factors, batch.weights, strict=True)])
     w = Bundle([lifted(w) for w in batch.weights])
     w *= keep

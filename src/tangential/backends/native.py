@@ -42,9 +42,7 @@ def descend(batch: Batch) -> None:
 def advance(batch: Batch) -> Bundle:
     """Write this step's moments; returns the direction."""
     lr = batch.projection.lr
-    sizes = [w.numel() for w in batch.weights]
-    scratch = torch.zeros(sum(sizes), dtype=batch.moments[0][0].dtype)
-    change = [x.view(w.shape) for x, w in zip(scratch.split(sizes), batch.weights, strict=True)]
+    change = _zeros(batch.moments[0])
     _fused(batch.rule(batch.t), change, batch.grads, batch.moments, lr=lr)
     return Bundle(change, -1 / lr)
 
@@ -65,7 +63,7 @@ def _fused(
             grads,
             *moments,
             [],
-            [torch.tensor(rule.t, dtype=torch.float32, device="cpu")] * len(weights),
+            [_count(rule.t)] * len(weights),
             lr=lr,
             beta1=rule.betas[0],
             beta2=rule.betas[1],
@@ -87,6 +85,21 @@ def _fused(
             maximize=maximize,
             is_first_step=False,
         )
+
+
+def _zeros(like: list[Tensor]) -> list[Tensor]:
+    """Tensors of zeros, next to each other."""
+    if len(like) == 1:
+        return [torch.zeros_like(like[0], memory_format=torch.contiguous_format)]
+    sizes = [x.numel() for x in like]
+    together = torch.zeros(sum(sizes), dtype=like[0].dtype)
+    return [x.view(y.shape) for x, y in zip(together.split(sizes), like, strict=True)]
+
+
+@lru_cache(maxsize=1)
+def _count(t: float) -> Tensor:
+    """The step count as torch wants it."""
+    return torch.tensor(t, dtype=torch.float32, device="cpu")
 
 
 def _has(rule: Rule) -> bool:
