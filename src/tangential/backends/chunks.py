@@ -15,14 +15,13 @@ from torch import Tensor
 from tangential.backends import native
 from tangential.backends.batch import Batch
 from tangential.backends.bundle import Bundle
-from tangential.backends.foreach import advance, direction, keep, move, rows, sums
-from tangential.backends.rows import lay_out, view_sums
+from tangential.backends.foreach import advance, angle_sums, direction, keep, move, rows, sums
+from tangential.backends.rows import lay_out
 from tangential.blocks import Blocks
 from tangential.kernels.plan import form
-from tangential.precision import lifted
 
-PIECE = 1 << 18
-"""Elements per piece: 1 MiB in float32, small enough for a cache, large enough to hide Python's overhead."""
+PIECE = 1 << 19
+"""Elements per piece: 2 MiB in float32, small enough for a cache, large enough to hide Python's overhead."""
 
 Advance = Callable[[Batch], Bundle]
 """Writes the moments of a batch and returns the direction."""
@@ -43,13 +42,15 @@ def _step(batch: Batch, fused: bool) -> None:
     if fused and batch.blocks is None and batch.weights[0].dtype == batch.moments[0][0].dtype:
         native.descend(batch)
         return
+    forward = native.advance if fused else advance
     for span in _spans(batch):
-        if span.weights[0].numel() <= PIECE:
-            _whole(span, native.advance if fused else advance)
-        elif isinstance(span.blocks, str):
-            _step(replace(span, blocks=_decided(span), votes=[]), fused)
+        if isinstance(span.blocks, str):
+            for known in _decided(span):
+                _step(known, fused)
+        elif span.weights[0].numel() <= PIECE:
+            _whole(span, forward)
         else:
-            _large(span, native.advance if fused else advance)
+            _large(span, forward)
 
 
 def _whole(batch: Batch, advance: Advance) -> None:
@@ -75,17 +76,31 @@ def _large(batch: Batch, advance: Advance) -> None:
         move(piece, factor, direction(piece))
 
 
-def _decided(batch: Batch) -> Blocks | None:
-    """The blocks of one weight, as the paper's test or its majority sees them."""
-    (w,) = batch.weights
-    step = max(1, PIECE * len(w) // w.numel())
-    pieces = (piece.readied() for piece in _cut(batch, step))
-    found = torch.cat([torch.stack(view_sums(lifted(p.weights[0]), p.grads[0])) for p in pieces], 1)
-    layout = lay_out((tuple(w.shape),), "cosine", w.device)
-    by_channel, by_layer = layout.views(found, batch.projection, batch.ballot)
-    if bool(by_channel[0]):
-        return Blocks()
-    return Blocks(size=None) if bool(by_layer[0]) else None
+def _decided(batch: Batch) -> Iterator[Batch]:
+    """The weights with the blocks that the paper's test, or its majority, sees in them now."""
+    ballot = batch.ballot
+    if ballot and ballot.closed:
+        views = ballot.majority()
+    else:
+        layout = lay_out(tuple(tuple(w.shape) for w in batch.weights), "cosine", batch.weights[0].device)
+        views = layout.views(_angle_sums(batch), batch.projection, ballot)
+    by_channel, by_layer = (view.tolist() for view in views)
+    batch = replace(batch, votes=[])
+    at = range(len(batch.weights))
+    for blocks, places in (
+        (Blocks(), [i for i in at if by_channel[i]]),
+        (None, [i for i in at if not by_channel[i] and not by_layer[i]]),
+        *((Blocks(size=None), [i]) for i in at if by_layer[i]),
+    ):
+        if places:
+            yield replace(batch.only(places), blocks=blocks)
+
+
+def _angle_sums(batch: Batch) -> Tensor:
+    """The sums that the paper's test asks for, of small weights at once, of a large one in pieces."""
+    (w, *others) = batch.weights
+    pieces = _cut(batch, max(1, PIECE * len(w) // w.numel())) if not others else [batch]
+    return torch.cat([angle_sums(piece.readied()) for piece in pieces], 1)
 
 
 def _rows_together(batch: Batch) -> int:
@@ -147,23 +162,26 @@ def _by_form(batch: Batch) -> tuple[Batch, Batch]:
     blocks = replace(batch.blocks, dim=0) if isinstance(batch.blocks, Blocks) else batch.blocks
 
     def flat(tensors: list[Tensor]) -> list[Tensor]:
-        return [x.as_strided(shape, (shape[1], 1)) for x, shape in zip(tensors, shapes, strict=True)]
+        pairs = zip(tensors, shapes, strict=True)
+        return [x if x.shape == shape else x.as_strided(shape, (*shape[1:], 1)) for x, shape in pairs]
 
     moments = tuple(map(flat, dense.moments))
     dense = replace(dense, weights=flat(dense.weights), grads=flat(dense.grads), moments=moments, blocks=blocks)
     return dense, batch.only([i for i, shape in enumerate(seen) if not shape])
 
 
-def _matrix(batch: Batch, i: int) -> tuple[int, int] | None:
-    """`(rows, elements of each)`, if a weight, its gradient and moments all lie so; without blocks one column is best."""
+def _matrix(batch: Batch, i: int) -> tuple[int, ...] | None:
+    """`(rows, elements of each)`, or `(elements,)` without blocks, if a weight, its gradient and moments all lie so."""
     w = batch.weights[i]
     alike = (batch.grads[i], *(moment[i] for moment in batch.moments))
-    if not (w.is_contiguous() and all(x.is_contiguous() for x in alike)):
-        if any(x.stride() != w.stride() for x in alike):
-            return None
+    if w.is_contiguous() and all(x.is_contiguous() for x in alike):
+        if batch.blocks is None:
+            return (w.numel(),)
+        if batch.dim == 0 and w.ndim:
+            return w.shape[0], w.numel() // w.shape[0]
     seen = form(w.shape, w.stride(), batch.dim)
-    if seen is None:
+    if seen is None or any(x.stride() != w.stride() for x in alike):
         return None
     if batch.blocks is None:
-        return w.numel(), 1
+        return (w.numel(),)
     return (seen.rows, seen.cols) if seen.slabs == 1 else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from tangential.backends.batch import Batch
-from tangential.backends.rows import across, lay_out, row_sums
+from tangential.backends.rows import across, dots, lay_out, row_sums
 from tangential.precision import lifted
 
 
@@ -32,4 +34,5 @@ def _keep(w: Tensor, g: Tensor, u: Tensor, batch: Batch) -> Tensor | float:
     if batch.blocks is None:
         return batch.projection.plain
     layout = lay_out((tuple(w.shape),), batch.blocks, w.device)
-    return across(layout.keep(row_sums(w, g, u, batch.blocks), batch.projection, batch.ballot), w, batch.dim)
+    found = row_sums(w, g, u, batch.blocks, partial(dots, dim=batch.dim))
+    return across(layout.keep(found, batch.projection, batch.ballot), w, batch.dim)

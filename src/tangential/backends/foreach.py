@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from tangential.algorithm import Rule
 from tangential.backends.batch import Batch
 from tangential.backends.bundle import Bundle
-from tangential.backends.rows import across, lay_out, row_sums
+from tangential.backends.rows import across, lay_out, row_sums, view_sums
 from tangential.precision import lifted
 
 
@@ -40,9 +41,20 @@ def direction(batch: Batch) -> Bundle:
 def sums(batch: Batch, u: Bundle) -> Tensor:
     """The sums per row that the gate of these blocks asks for, `(2 or 4, rows of all weights)`."""
     assert batch.blocks is not None, "what is not projected has no gate"
-    triples = zip(batch.weights, batch.grads, u.bare, strict=True)
-    found = [row_sums(lifted(w), g, x, batch.blocks, u.factor) for w, g, x in triples]
-    return found[0] if len(found) == 1 else torch.cat(found, 1)
+    return row_sums(_wide(batch), Bundle(batch.grads), u, batch.blocks, partial(dots, dim=batch.dim))
+
+
+def angle_sums(batch: Batch) -> Tensor:
+    """Those sums that the paper's test needs, `(3, rows of all weights)`."""
+    return torch.stack(view_sums(_wide(batch), Bundle(batch.grads), dots=partial(dots, dim=0)))
+
+
+def dots(a: Bundle, b: Bundle, dim: int) -> Tensor:
+    """`a.b` of every row of every tensor, `(rows of all weights,)`; a norm where it can be, which passes once."""
+    if a is b:
+        return _joined([torch.linalg.vector_norm(x, dim=_others(x, dim)) if x.ndim > 1 else x for x in a.bare]) ** 2
+    found = _joined([(x * y).sum(_others(x, dim)) if x.ndim > 1 else x * y for x, y in zip(a.bare, b.bare, strict=True)])
+    return found * (a.factor * b.factor)
 
 
 def keep(batch: Batch, sums: Tensor) -> Tensor:
@@ -57,11 +69,23 @@ def move(batch: Batch, keep: Any, u: Bundle) -> None:
     if isinstance(keep, Tensor) and keep.ndim:
         factors = keep.split([rows(w, batch.dim) for w in batch.weights]) if len(batch.weights) > 1 else (keep,)
         keep = Bundle([across(k, w, batch.dim) for k, w in zip(factors, batch.weights, strict=True)])
-    w = Bundle([lifted(w) for w in batch.weights])
+    w = _wide(batch)
     w *= keep
     w -= u * batch.projection.lr
     if w.bare[0] is not batch.weights[0]:
         torch._foreach_copy_(batch.weights, w.bare)
+
+
+def _wide(batch: Batch) -> Bundle:
+    return Bundle([lifted(w) for w in batch.weights])
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat([x.reshape(-1) for x in tensors])
+
+
+def _others(x: Tensor, dim: int) -> list[int]:
+    return [d for d in range(x.ndim) if d != dim]
 
 
 def rows(w: Tensor, dim: int) -> int:
