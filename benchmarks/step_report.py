@@ -14,10 +14,18 @@ import matplotlib.pyplot as plt
 Record = dict[str, Any]
 
 
-def table(steps: list[Record], training: Iterable[Record] = ()) -> str:
-    """Markdown: one table per network, threads and kind of gradients; then the whole training steps."""
-    lines = []
-    for place in dict.fromkeys((r["threads"], r["network"], r["fires"]) for r in steps):
+def named(machine: Record) -> str:
+    """What the figures were measured on, in words."""
+    return f"{machine['cpu']} ({machine['capability']}, {machine['cores']} cores), torch {machine['torch']}"
+
+
+def table(machine: Record, steps: list[Record], training: Iterable[Record] = ()) -> str:
+    """Markdown: one table per network, threads and kind of gradients; then the whole training steps.
+
+    "Peak MB" is what a step needs for a moment beside weights, gradients and state.
+    """
+    lines = [f"Step times on {named(machine)}", ""]
+    for place in sorted({(r["threads"], r["network"], r["fires"]) for r in steps}, key=lambda p: (p[1], p[0], -p[2])):
         threads, network, fires = place
         some = [r for r in steps if (r["threads"], r["network"], r["fires"]) == place]
         title = f"{network}, test {'fires' if fires else 'does not fire'}, {threads} thread{'s' * (threads > 1)}"
@@ -35,7 +43,7 @@ def table(steps: list[Record], training: Iterable[Record] = ()) -> str:
 
 
 def _row(r: Record) -> str:
-    ceiling = f"{r['of_ceiling']:.0%}" if "of_ceiling" in r else ""
+    ceiling = "" if r["of_ceiling"] is None else f"{r['of_ceiling']:.0%}"
     memory = "" if r["peak_bytes"] is None else f"{r['peak_bytes'] / 1e6:.1f}"
     rounds = f"{r['rounds']}{'' if r['quiet'] else ' (none quiet)'}"
     return (
@@ -44,7 +52,7 @@ def _row(r: Record) -> str:
     )
 
 
-def plot(steps: list[Record], file: Path) -> None:
+def plot(machine: Record, steps: list[Record], file: Path) -> None:
     """Ratios on a logarithmic scale, a panel per family and number of threads, a colour per network."""
     panels = list(dict.fromkeys((r["family"], r["threads"]) for r in steps))
     figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 7), squeeze=False, layout="constrained")
