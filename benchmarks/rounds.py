@@ -68,9 +68,7 @@ class Round:
     others: float
 
 
-def interleave(
-    steps: dict[str, Callable[[], object]], slow: set[str], rounds: int, slow_rounds: int
-) -> list[Round]:
+def interleave(steps: dict[str, Callable[[], object]], slow: set[str], rounds: int, slow_rounds: int) -> list[Round]:
     """Time every step in every round, slow ones in a few, spread evenly; a first round of the others is not kept."""
     in_which = {round(i * rounds / slow_rounds) for i in range(slow_rounds)}
     found = []

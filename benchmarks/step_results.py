@@ -25,7 +25,9 @@ def write(found: Results, file: Path) -> Path:
     if path.exists():
         old = json.loads(path.read_text())
         if old["machine"] != found["machine"]:
-            raise SystemExit(f"{path} was measured on {old['machine']}, this is {found['machine']}; move it or use --out")
+            raise SystemExit(
+                f"{path} was measured on {old['machine']}, this is {found['machine']}; move it or use --out"
+            )
         found = {**found, **{name: _merged(old[name], found[name], by) for name, by in _parts()}}
     file.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")

@@ -9,8 +9,9 @@ networks can be measured one by one, whenever the machine is quiet.
 
 All entrants step the same weights, gradients and moments, one after the other in every round, and what counts is the
 median over rounds of the ratio within a round: machines have moods, rounds have none. What other processes used of the
-CPUs is written down for every round, and rounds with more than 0.15 of one are left out where quieter ones exist. One thread is measured in CPU time, more on the
-wall. That the test fires means that every matrix passes it, as behind a normalisation; else hardly any does.
+CPUs is written down for every round, and rounds with more than 0.15 of one are left out where quieter ones exist. One
+thread is measured in CPU time, more on the wall. That the test fires means that every matrix passes it, as behind a
+normalisation; else hardly any does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All weights of a batch at once: few launches, and nothing is read back. The parts of a step are those of `chunks` too."""
+"""All weights of a batch at once: few launches, and nothing is read back. `chunks` makes its steps of the same parts."""
 
 # pyright: reportPrivateImportUsage=false
 # torch._foreach_* has no public name, but is what torch.optim itself and every optimizer library is built on
@@ -53,7 +53,9 @@ def dots(a: Bundle, b: Bundle, dim: int) -> Tensor:
     """`a.b` of every row of every tensor, `(rows of all weights,)`; a norm where it can be, which passes once."""
     if a is b:
         return _joined([torch.linalg.vector_norm(x, dim=_others(x, dim)) if x.ndim > 1 else x for x in a.bare]) ** 2
-    found = _joined([(x * y).sum(_others(x, dim)) if x.ndim > 1 else x * y for x, y in zip(a.bare, b.bare, strict=True)])
+    found = _joined(
+        [(x * y).sum(_others(x, dim)) if x.ndim > 1 else x * y for x, y in zip(a.bare, b.bare, strict=True)]
+    )
     return found * (a.factor * b.factor)
 
 
