@@ -78,8 +78,8 @@ class Bundle:
         torch._foreach_mul_(self.bare, other.tensors if isinstance(other, Bundle) else other)
         return self
 
-    def __isub__(self, other: Bundle) -> Bundle:
-        torch._foreach_add_(self.bare, other.bare, alpha=-other.factor)
+    def __iadd__(self, other: Bundle) -> Bundle:
+        torch._foreach_add_(self.bare, other.bare, alpha=other.factor)
         return self
 
 

@@ -1,4 +1,4 @@
-"""All weights of a batch at once: few launches, and nothing is read back. `chunks` makes its steps of the same parts."""
+"""All weights of a batch at once: few launches, and nothing is read back. `chunks` has its steps of these parts."""
 
 # pyright: reportPrivateImportUsage=false
 # torch._foreach_* has no public name, but is what torch.optim itself and every optimizer library is built on
@@ -71,9 +71,13 @@ def move(batch: Batch, keep: Any, u: Bundle) -> None:
     if isinstance(keep, Tensor) and keep.ndim:
         factors = keep.split([rows(w, batch.dim) for w in batch.weights]) if len(batch.weights) > 1 else (keep,)
         keep = Bundle([across(k, w, batch.dim) for k, w in zip(factors, batch.weights, strict=True)])
-    w = _wide(batch)
-    w *= keep
-    w -= u * batch.projection.lr
+    w, change = _wide(batch), u * -batch.projection.lr
+    if isinstance(keep, Bundle) and abs(change.factor - 1) < 1e-12:
+        for x, k, d in zip(w.bare, keep.bare, change.bare, strict=True):
+            torch.addcmul(d, x, k, out=x)  # one pass instead of two
+    else:
+        w *= keep
+        w += change
     if w.bare[0] is not batch.weights[0]:
         torch._foreach_copy_(batch.weights, w.bare)
 

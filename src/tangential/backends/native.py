@@ -58,10 +58,12 @@ def _fused(
     maximize: bool = False,
 ) -> None:
     if isinstance(rule, Adam):
+        first, second = moments
         torch._fused_adamw_(
             weights,
             grads,
-            *moments,
+            first,
+            second,
             [],
             [_count(rule.t)] * len(weights),
             lr=lr,
