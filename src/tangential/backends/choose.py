@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tangential.backends.batch import Lot
+from tangential.backends.chunks import chunked
 from tangential.backends.eager import eager
 from tangential.backends.foreach import foreach
 from tangential.backends.fused import takes
@@ -37,7 +38,12 @@ def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
 def walk(lot: Lot) -> None:
     """Take one step, without the kernel."""
     for batch in lot.batches():
-        eager(batch) if lot.backend == "eager" else foreach(batch)
+        if lot.backend == "eager":
+            eager(batch)
+        elif batch.weights[0].is_cpu and not torch.compiler.is_compiling():
+            chunked(batch)
+        else:
+            foreach(batch)
 
 
 def in_use(groups: Sequence[dict[str, Any]]) -> str:
