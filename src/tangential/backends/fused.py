@@ -21,6 +21,7 @@ from tangential.algorithm import Adam
 from tangential.backends.batch import Lot, projected
 from tangential.blocks import Blocks
 from tangential.kernels.cpu import Call, library, warn_if_missing, why_missing
+from tangential.kernels.cuda import launch
 from tangential.kernels.plan import Form, Plan, Run, form, runs
 
 SAID = "projected"
@@ -42,11 +43,11 @@ def reason_against(p: Tensor) -> str | None:
     """Why the kernel can never step this parameter, or None. A layout is no reason: foreach steps those few."""
     if type(p) not in (Tensor, Parameter):
         return f"a parameter is a {type(p).__name__}, and a kernel knows the memory of plain tensors only"
-    if p.device.type != "cpu":
-        return f"a parameter is on {p.device}, and the kernel runs on a CPU"
+    if p.device.type not in ("cpu", launch.DEVICE):
+        return f"a parameter is on {p.device}, and the kernel runs on a CPU or on CUDA"
     if p.dtype not in {weight for weight, _ in STORAGE}:
         return f"a parameter is {p.dtype}, and the kernel steps float32, bfloat16 and float16"
-    return why_missing()
+    return launch.why_missing(p.device) if p.device.type == launch.DEVICE else why_missing()
 
 
 def require_kernel(p: Tensor) -> None:
@@ -80,17 +81,17 @@ class Fused:
         Raises:
             ValueError: A parameter that the kernel was demanded for and can never step; nothing has moved then.
         """
-        looks = [_look(lot) for lot in lots]
+        looks = [look_at(lot) for lot in lots]
         if [look.shape for look in looks] != self._known:
             self._plan(lots, states)
-            looks = [_look(lot) for lot in lots]
+            looks = [look_at(lot) for lot in lots]
             self._known = [look.shape for look in looks]
         if self._call is not None:
             table = array("q")
             for column in zip(*(look.columns for look in looks), strict=True):
                 for entries, at in zip(column, self._taken, strict=True):
                     table.extend(_picked(entries, at))
-            self._call(table, array("d", chain.from_iterable(map(_settings, lots))))
+            self._call(table, array("d", chain.from_iterable(map(settings, lots))))
             for lot, at in zip(lots, self._taken, strict=True):
                 torch.autograd.graph.increment_version(_picked(lot.weights, at))
         return [lot.only(at) for lot, at in zip(lots, self._left, strict=True) if at]
@@ -102,7 +103,7 @@ class Fused:
         count = 0
         for group, lot in enumerate(lots):
             for i, w in enumerate(lot.weights):
-                storage, seen = _storage(lot, i), _form(lot, i)
+                storage, seen = _storage(lot, i), form_of(lot, i)
                 if storage is None or seen is None or library() is None:
                     if lot.demanded:
                         require_kernel(w)
@@ -111,9 +112,9 @@ class Fused:
                     self._left[group].append(i)
                     continue
                 if isinstance(lot.blocks, str) and w.ndim > 1:
-                    lot.said[i] = states[w][SAID] = _as_said(states[w].get(SAID))
+                    lot.said[i] = states[w][SAID] = as_said(states[w].get(SAID), w.device)
                 self._taken[group].append(i)
-                cut += _runs(lot, i, seen, weight=count, group=group, storage=storage)
+                cut += runs_of(lot, i, seen, weight=count, group=group, storage=storage)
                 count += 1
         self._call = Call(Plan(cut), count) if cut else None
 
@@ -125,7 +126,7 @@ class _Look(NamedTuple):
     columns: tuple[list[int], ...]
 
 
-def _look(lot: Lot) -> _Look:
+def look_at(lot: Lot) -> _Look:
     """Whatever a plan depends on, and the columns of addresses in the order of `c/table.h`.
 
     A tensor that keeps its address keeps its dtype and layout, but for a gradient, which is a new one every step, and a
@@ -173,7 +174,7 @@ def _storage(lot: Lot, i: int) -> int | None:
     return STORAGE.get((w.dtype, dtypes.pop()))
 
 
-def _form(lot: Lot, i: int) -> Form | None:
+def form_of(lot: Lot, i: int) -> Form | None:
     """How a parameter and its gradient and moments all lie in memory, or None if not alike, with gaps, or empty."""
     w = lot.weights[i]
     places = [[s for s, n in zip(x[i].stride(), w.shape, strict=True) if n > 1] for x in (lot.grads, *lot.moments)]
@@ -183,7 +184,7 @@ def _form(lot: Lot, i: int) -> Form | None:
     return form(w.shape, w.stride(), lot.blocks.dim if isinstance(lot.blocks, Blocks) else 0)
 
 
-def _runs(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
+def runs_of(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
     w = lot.weights[i]
     blocks = lot.blocks if projected(w, lot.blocks) else None
     for mode, offset, cut in runs(w.shape, seen, blocks):
@@ -191,12 +192,12 @@ def _runs(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
         yield Run(mode=mode, offset=offset, slabs=cut.slabs, stride=stride, rows=cut.rows, cols=cut.cols, **place)
 
 
-def _as_said(said: Tensor | None) -> Tensor:
+def as_said(said: Tensor | None, device: torch.device) -> Tensor:
     """What the test said of a weight last; nothing was projected before the first step."""
-    return torch.zeros((), dtype=torch.uint8) if said is None else said.to("cpu", torch.uint8)
+    return torch.zeros((), dtype=torch.uint8, device=device) if said is None else said.to(device, torch.uint8)
 
 
-def _settings(lot: Lot) -> tuple[float, ...]:
+def settings(lot: Lot) -> tuple[float, ...]:
     """The fields of `group` in `c/table.h`."""
     rule, how = lot.rule(0.0), lot.projection
     betas = rule.betas if isinstance(rule, Adam) else (rule.momentum, rule.dampening)
