@@ -1,11 +1,11 @@
 """What happens to elements and rows, in Triton: the arithmetic of `algorithm.py` as `c/step.c` arranges it.
 
-`k` is the tuple of numbers of a weight at this step, `at` the addresses of its four tensors. Arithmetic is float32;
-divisions and roots are rounded correctly, as on a CPU, since memory sets the pace.
+`k` is the tuple of numbers of a weight at this step, `at` the addresses of its four tensors, and `T` what is compiled
+for: whether the rule is AdamP's, whether it is Nesterov's, and the dtypes of weights and moments. Arithmetic is
+float32; divisions and roots are rounded correctly, as on a CPU, since memory sets the pace.
 """
 
-# pyright: reportGeneralTypeIssues=false, reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
-# ruff: noqa: D103 - the decorator makes them Triton's, which has no use for them
+# pyright: basic, reportArgumentType=false, reportIndexIssue=false
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def numbers_of(numbers, weight):
 
 
 @triton.jit
-def addresses(table, weights, weight, start, W: tl.constexpr, M: tl.constexpr, VECTORS: tl.constexpr):
+def addresses(table, weights, weight, start, VECTORS: tl.constexpr, T: tl.constexpr):
     """Where the four tensors of a weight are, from element `start` on; in `VECTORS`, at multiples of 16 bytes."""
-    p = tl.load(table + weight).to(tl.pointer_type(W))
-    g = tl.load(table + GRAD * weights + weight).to(tl.pointer_type(W))
-    m = tl.load(table + FIRST * weights + weight).to(tl.pointer_type(M))
-    v = tl.load(table + SECOND * weights + weight).to(tl.pointer_type(M))
+    p = tl.load(table + weight).to(tl.pointer_type(T[2]))
+    g = tl.load(table + GRAD * weights + weight).to(tl.pointer_type(T[2]))
+    m = tl.load(table + FIRST * weights + weight).to(tl.pointer_type(T[3]))
+    v = tl.load(table + SECOND * weights + weight).to(tl.pointer_type(T[3]))
     if VECTORS:
         p, g = tl.multiple_of(p, 16), tl.multiple_of(g, 16)
         m, v = tl.multiple_of(m, 16), tl.multiple_of(v, 16)
@@ -46,17 +46,18 @@ def addresses(table, weights, weight, start, W: tl.constexpr, M: tl.constexpr, V
 
 
 @triton.jit
-def direction(g, m, v, k, ADAM: tl.constexpr, NESTEROV: tl.constexpr):
+def direction(g, m, v, k, T: tl.constexpr):
+    """From the moments that `advance` wrote."""
     u = m
-    if NESTEROV:
+    if T[1]:
         u = k[N1] * m + k[N2] * g
-    if ADAM:
+    if T[0]:
         u = tl.div_rn(u, tl.sqrt_rn(v) + k[EPS])
     return u
 
 
 @triton.jit
-def advance(at, o, inside, k, ADAM: tl.constexpr, NESTEROV: tl.constexpr):
+def advance(at, o, inside, k, T: tl.constexpr):
     """Writes the moments; gives weight, gradient and direction, 0 outside."""
     p = tl.load(at[0] + o, mask=inside, other=0.0).to(tl.float32)
     g = tl.load(at[1] + o, mask=inside, other=0.0).to(tl.float32) * k[UNSCALE]
@@ -64,36 +65,37 @@ def advance(at, o, inside, k, ADAM: tl.constexpr, NESTEROV: tl.constexpr):
     m = m.to(at[2].dtype.element_ty)
     tl.store(at[2] + o, m, mask=inside)
     v = m
-    if ADAM:
+    if T[0]:
         v = k[B2] * tl.load(at[3] + o, mask=inside, other=0.0).to(tl.float32) + k[O2] * (g * g)
         v = v.to(at[3].dtype.element_ty)
         tl.store(at[3] + o, v, mask=inside)
-    u = direction(g, m.to(tl.float32), v.to(tl.float32), k, ADAM, NESTEROV)
+    u = direction(g, m.to(tl.float32), v.to(tl.float32), k, T)
     return p, g, tl.where(inside, u, 0.0)
 
 
 @triton.jit
-def mend(at, o, inside, a, b, k, ADAM: tl.constexpr, NESTEROV: tl.constexpr):
+def mend(at, o, inside, a, b, k, T: tl.constexpr):
     """`p <- a p - b u`, with u from the moments that `advance` wrote."""
     p = tl.load(at[0] + o, mask=inside, other=0.0).to(tl.float32)
     m = tl.load(at[2] + o, mask=inside, other=0.0).to(tl.float32)
     g = m
-    if NESTEROV:
+    if T[1]:
         g = tl.load(at[1] + o, mask=inside, other=0.0).to(tl.float32) * k[UNSCALE]
     v = m
-    if ADAM:
+    if T[0]:
         v = tl.load(at[3] + o, mask=inside, other=1.0).to(tl.float32)
-    put(at, o, inside, a * p - b * direction(g, m, v, k, ADAM, NESTEROV))
+    put(at, o, inside, a * p - b * direction(g, m, v, k, T))
 
 
 @triton.jit
 def put(at, o, inside, p):
+    """Writes weights."""
     tl.store(at[0] + o, p.to(at[0].dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def factor(ww, wu, k):
-    """The factor of line 9 on projected rows; a row that has no length, or whose length overflowed, has no radial part."""
+    """The factor of line 9 on projected rows; a row of no length, or whose length overflowed, has no radial part."""
     has_length = (ww > 0) & (ww < INFINITY)
     length = tl.sqrt_rn(tl.where(has_length, ww, 1.0)) + k[LEAST]
     return k[REDUCED] + k[RATE] * tl.where(has_length, tl.div_rn(tl.div_rn(wu, length), length), 0.0)

@@ -26,7 +26,7 @@ DEVICE = "cuda"
 OLDEST = (7, 0)
 """The least compute capability that Triton compiles for."""
 
-THREADS = 8
+WARPS = 8
 """Warps of a program: a tile of 4096 elements is 16 elements of each of its threads."""
 
 
@@ -99,8 +99,7 @@ class Launch:
         from tangential.kernels.cuda import phases
 
         self._phases, self._device, self._weights, self._groups, self._listen = phases, device, weights, groups, listen
-        self._rule = dict(ADAM=adam, NESTEROV=nesterov)
-        self._types = dict(W=_triton_dtype(dtypes[0]), M=_triton_dtype(dtypes[1]), num_warps=THREADS)
+        self._rule = (adam, nesterov, _triton_dtype(dtypes[0]), _triton_dtype(dtypes[1]))
         columns = (cut.runs, cut.pieces, cut.mended, cut.gathers, cut.tested)
         self._runs, self._pieces, self._mended, self._gathers, self._tested = (Sent(x, device) for x in columns)
         self._numbers = torch.empty(weights * layout.NUMBERS, device=device)
@@ -141,9 +140,9 @@ class Launch:
         phases, n = self._phases, self._weights
         runs, numbers, state, keeps, sums = self._runs.words, self._numbers, self._state, self._keeps, self._sums
         grid = (-(-n // 128),)
-        phases.prepare[grid](table, n, settings, numbers, state, scale, found, ADAM=self._rule["ADAM"], B=128)
+        phases.prepare[grid](table, n, settings, numbers, state, scale, found, ADAM=self._rule[0], B=128)
         here = (table, n, runs, self._pieces.words, numbers, state, keeps, sums, self._all_sums, self._findings, found)
-        phases.apply[_programs(self._pieces)](*here, **self._rule, **self._types)
+        phases.apply[_programs(self._pieces)](*here, T=self._rule, num_warps=WARPS)
         if self._gathers.words.numel():
             here = (runs, self._gathers.words, numbers, keeps, sums, self._all_sums, self._findings, found)
             phases.gather[_programs(self._gathers)](*here, R=8, C=256)
@@ -152,7 +151,7 @@ class Launch:
             phases.decide[(self._tested.words.numel(),)](*here, LISTEN=self._listen, B=512)
         if self._mended.words.numel():
             here = (table, n, runs, self._mended.words, numbers, state, keeps, found)
-            phases.repair[_programs(self._mended)](*here, **self._rule, **self._types)
+            phases.repair[_programs(self._mended)](*here, T=self._rule, num_warps=WARPS)
 
     def _send(self, addresses: Sequence[Sequence[int]], settings: Sequence[Sequence[float]]) -> Sent:
         """What the device knows of these, sent if it is new.

@@ -11,8 +11,8 @@ WEIGHT, GRAD, FIRST, SECOND, STEP, SAID, VOTES, GROUP, ALIGNED, ADDRESSES = rang
 OWNER, TILE, MODE, OFFSET, SLABS, STRIDE, ROWS, COLS, KEEPS, SUMS, SLICES, SPAN, FOUND, FINDINGS, EVEN, RUN = range(16)
 """Columns of the table of runs, and how many there are.
 
-The weight, the tile it is walked by, the mode, and where it lies, as `plan.Run` says; then where the factors of its rows
-and the partial sums of its rows begin; into how many slices of how many elements a row is cut; where what is found
+The weight, the tile it is walked by, the mode, and where it lies, as `plan.Run` says; then where the factors and the
+partial sums of its rows begin; into how many slices of how many elements a row is cut; where what is found
 about it begins and how many findings there are; and whether its rows begin and end at multiples of 16 elements.
 """
 
@@ -20,8 +20,8 @@ RUN_OF, ROW, PART, FINDING, PIECE = range(5)
 """Columns of the list of pieces: its run, its first row, how many rows or which slice, and where it notes findings."""
 
 B1, O1, B2, O2, N1, N2, EPS, RATE, PLAINLY, REDUCED, LEAST, DELTA, UNSCALE, WHOLE, NUMBERS = range(15)
-"""The numbers of a weight at this step: those of `numbers` in `c/table.h`, then the factor's and the test's, what undoes
-the scale of the gradient, and the factor under the layer view."""
+"""The numbers of a weight at this step: those of `numbers` in `c/table.h`, then those of the factor and of the test,
+what undoes the scale of the gradient, and the factor under the layer view."""
 
 GUESS, DECISION, STALE, STATE = range(4)
 """What is known of a weight during a step: the last decision, this one, and whether `repair` must visit it."""

@@ -1,7 +1,11 @@
-"""The two passes over a piece, in Triton: `apply` moves rows as guessed, `repair` to where they are wanted."""
+"""The two passes over a piece, in Triton: `apply` moves rows as guessed, `repair` to where they are wanted.
 
-# pyright: reportGeneralTypeIssues=false, reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
-# ruff: noqa: D103
+`here` says which piece it is: the table of weights, how many there are, the run, the first row, how many rows or which
+slice, where to note findings, and the guess. `kept` is where factors, partial sums (how many there are of each kind)
+and findings are kept from phase to phase. `R` rows and `C` elements are walked at a time.
+"""
+
+# pyright: basic, reportArgumentType=false, reportIndexIssue=false
 
 from __future__ import annotations
 
@@ -51,24 +55,25 @@ def note(findings, finding, ww, gg, wg, wu, open_, odd):
 
 
 @triton.jit
-def rows_of(table, weights, run, row, W: tl.constexpr, M: tl.constexpr, VECTORS: tl.constexpr):
+def rows_of(here, VECTORS: tl.constexpr, T: tl.constexpr):
     """Addresses of whole rows of a run, and how long they are."""
+    run, row = here[2], here[3]
     cols = tl.load(run + COLS)
     start = tl.load(run + OFFSET) + row * cols
     cols = cols.to(tl.int32)
     if VECTORS:
         cols = (cols // 16) * 16
-    return addresses(table, weights, tl.load(run + OWNER), start, W, M, VECTORS), cols
+    return addresses(here[0], here[1], tl.load(run + OWNER), start, VECTORS, T), cols
 
 
 @triton.jit
-def apply_rows(
-    table, weights, run, row, count, finding, guess, keeps, findings, k,
-    R: tl.constexpr, C: tl.constexpr, WHOLE_ROWS: tl.constexpr, VECTORS: tl.constexpr,
-    ADAM: tl.constexpr, NESTEROV: tl.constexpr, W: tl.constexpr, M: tl.constexpr,
-):  # fmt: skip
+def apply_rows(  # noqa: PLR0915 - one pass, whose sums stay in registers
+    here, kept, k, R: tl.constexpr, C: tl.constexpr, WHOLE_ROWS: tl.constexpr, VECTORS: tl.constexpr, T: tl.constexpr
+):
     """Whole rows, `R` at a time. Rows of at most `C` elements stay in registers, longer ones are read once more."""
-    at, cols = rows_of(table, weights, run, row, W, M, VECTORS)
+    _, _, run, row, count, finding, guess = here
+    keeps, _, _, findings = kept
+    at, cols = rows_of(here, VECTORS, T)
     tested = tl.load(run + MODE) == TESTED
     r, c = tl.arange(0, R), tl.arange(0, C)
     all_ww, all_gg, all_wg, all_wu, open_, odd = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -77,12 +82,12 @@ def apply_rows(
         there = i + r < count
         o = (i + r)[:, None] * cols + c[None, :]
         inside = there[:, None] & (c[None, :] < cols)
-        p, g, u = advance(at, o, inside, k, ADAM, NESTEROV)
+        p, g, u = advance(at, o, inside, k, T)
         ww, gg, wg, wu = tl.sum(p * p, 1), tl.sum(g * g, 1), tl.sum(p * g, 1), tl.sum(p * u, 1)
         if not WHOLE_ROWS:
             for j in range(C, cols, C):
                 more = there[:, None] & ((j + c)[None, :] < cols)
-                q, x, d = advance(at, o + j, more, k, ADAM, NESTEROV)
+                q, x, d = advance(at, o + j, more, k, T)
                 ww += tl.sum(q * q, 1)
                 gg += tl.sum(x * x, 1)
                 wg += tl.sum(q * x, 1)
@@ -102,19 +107,16 @@ def apply_rows(
         if not WHOLE_ROWS:
             for j in range(C, cols, C):
                 more = there[:, None] & ((j + c)[None, :] < cols)
-                mend(at, o + j, more, keep[:, None], k[RATE], k, ADAM, NESTEROV)
+                mend(at, o + j, more, keep[:, None], k[RATE], k, T)
     if tested:
         note(findings, finding, all_ww, all_gg, all_wg, all_wu, open_, odd)
 
 
 @triton.jit
-def repair_rows(
-    table, weights, run, row, count, guess, decision, keeps, k,
-    R: tl.constexpr, C: tl.constexpr, VECTORS: tl.constexpr,
-    ADAM: tl.constexpr, NESTEROV: tl.constexpr, W: tl.constexpr, M: tl.constexpr,
-):  # fmt: skip
+def repair_rows(here, decision, keeps, k, R: tl.constexpr, C: tl.constexpr, VECTORS: tl.constexpr, T: tl.constexpr):
     """With `q = wanted / guessed`, `wanted p - rate u` is `q (guessed p - rate u) - rate (1 - q) u`."""
-    at, cols = rows_of(table, weights, run, row, W, M, VECTORS)
+    _, _, run, row, count, _, guess = here
+    at, cols = rows_of(here, VECTORS, T)
     r, c = tl.arange(0, R), tl.arange(0, C)
     keeps += tl.load(run + KEEPS) + row
     for i in range(0, count.to(tl.int32), R):
@@ -125,7 +127,7 @@ def repair_rows(
         for j in range(0, cols, C):
             inside = there[:, None] & ((j + c)[None, :] < cols)
             o = (i + r)[:, None] * cols + (j + c)[None, :]
-            mend(at, o, inside, q[:, None], back[:, None], k, ADAM, NESTEROV)
+            mend(at, o, inside, q[:, None], back[:, None], k, T)
 
 
 @triton.jit
@@ -135,15 +137,12 @@ def wanted(channel, decision, k):
 
 
 @triton.jit
-def slice_of(
-    table, weights, run, row, part,
-    R: tl.constexpr, C: tl.constexpr, ACROSS: tl.constexpr, VECTORS: tl.constexpr,
-    W: tl.constexpr, M: tl.constexpr,
-):  # fmt: skip
+def slice_of(here, R: tl.constexpr, C: tl.constexpr, ACROSS: tl.constexpr, VECTORS: tl.constexpr, T: tl.constexpr):
     """A slice of some rows: addresses at its slab, offset into that slab, length, and indices of rows and elements.
 
     Where few elements of a row lie together, neighbouring threads take neighbouring rows.
     """
+    table, weights, run, row, part, _, _ = here
     cols, stride, span = tl.load(run + COLS), tl.load(run + STRIDE), tl.load(run + SPAN)
     length = tl.minimum(span, tl.load(run + SLABS) * cols - part * span).to(tl.int32)
     start = tl.load(run + OFFSET) + row * cols
@@ -152,7 +151,7 @@ def slice_of(
         length = (length // 16) * 16
     else:
         start += (part * span // cols) * stride
-    at = addresses(table, weights, tl.load(run + OWNER), start, W, M, VECTORS)
+    at = addresses(table, weights, tl.load(run + OWNER), start, VECTORS, T)
     r, e = tl.arange(0, R), tl.arange(0, C)
     if ACROSS:
         r, e = r[None, :], e[:, None]
@@ -181,12 +180,12 @@ def waits(run, guess):
 
 @triton.jit
 def apply_slice(
-    table, weights, run, row, part, guess, sums, all_sums, k,
-    R: tl.constexpr, C: tl.constexpr, ACROSS: tl.constexpr, VECTORS: tl.constexpr,
-    ADAM: tl.constexpr, NESTEROV: tl.constexpr, W: tl.constexpr, M: tl.constexpr,
-):  # fmt: skip
+    here, kept, k, R: tl.constexpr, C: tl.constexpr, ACROSS: tl.constexpr, VECTORS: tl.constexpr, T: tl.constexpr
+):
     """Moves the slice if its factor is known by now, and leaves its part of the sums of its rows."""
-    at, skipped, length, r, e = slice_of(table, weights, run, row, part, R, C, ACROSS, VECTORS, W, M)
+    _, _, run, row, part, _, guess = here
+    _, sums, all_sums, _ = kept
+    at, skipped, length, r, e = slice_of(here, R, C, ACROSS, VECTORS, T)
     mode, stays = tl.load(run + MODE), waits(run, guess)
     keep = k[PLAINLY]
     if mode == TESTED:
@@ -198,7 +197,7 @@ def apply_slice(
     for j in range(0, length, C):
         inside = there & (j + e < length)
         o = place(run, skipped, r, j + e, VECTORS)
-        p, g, u = advance(at, o, inside, k, ADAM, NESTEROV)
+        p, g, u = advance(at, o, inside, k, T)
         if not stays:
             put(at, o, inside, keep * p - k[RATE] * u)
         if mode != 0:
@@ -218,11 +217,19 @@ def apply_slice(
 
 @triton.jit
 def repair_slice(
-    table, weights, run, row, part, guess, decision, keeps, k,
-    R: tl.constexpr, C: tl.constexpr, ACROSS: tl.constexpr, VECTORS: tl.constexpr,
-    ADAM: tl.constexpr, NESTEROV: tl.constexpr, W: tl.constexpr, M: tl.constexpr,
-):  # fmt: skip
-    at, skipped, length, r, e = slice_of(table, weights, run, row, part, R, C, ACROSS, VECTORS, W, M)
+    here,
+    decision,
+    keeps,
+    k,
+    R: tl.constexpr,
+    C: tl.constexpr,
+    ACROSS: tl.constexpr,
+    VECTORS: tl.constexpr,
+    T: tl.constexpr,
+):
+    """As `repair_rows`, or the first move of a slice that has waited."""
+    _, _, run, row, _, _, guess = here
+    at, skipped, length, r, e = slice_of(here, R, C, ACROSS, VECTORS, T)
     there = row + r < tl.load(run + ROWS)
     channel = tl.load(keeps + tl.load(run + KEEPS) + row + r, mask=there, other=1.0)
     a = wanted(channel, decision, k)
@@ -231,4 +238,4 @@ def repair_slice(
         a = tl.div_rn(a, guessed(channel, guess, k))
         b = k[RATE] * (1 - a)
     for j in range(0, length, C):
-        mend(at, place(run, skipped, r, j + e, VECTORS), there & (j + e < length), a, b, k, ADAM, NESTEROV)
+        mend(at, place(run, skipped, r, j + e, VECTORS), there & (j + e < length), a, b, k, T)

@@ -4,7 +4,7 @@ No phase waits for the host, takes memory, or adds up in an order that is left t
 as it is if the gradients were found to overflow.
 """
 
-# pyright: reportGeneralTypeIssues=false, reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
+# pyright: basic, reportArgumentType=false, reportIndexIssue=false
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from tangential.kernels.cuda import layout
-from tangential.kernels.cuda.elements import DELTA, NUMBERS, REDUCED, WHOLE, factor, numbers_of, orthogonal
+from tangential.kernels.cuda.elements import NUMBERS, WHOLE, factor, numbers_of, orthogonal
 from tangential.kernels.cuda.passes import (
     CHANNEL,
     COLS,
@@ -61,99 +61,71 @@ def prepare(table, weights, settings, numbers, state, scale, found, ADAM: tl.con
     tl.store(count, t, mask=inside)
     rate, square, first = lr, 0 * lr + 1, 1 - b2
     if ADAM:
-        t = t.to(tl.float64)
-        square = tl.sqrt(1 - tl.exp(t * tl.log(b2)))
-        rate = lr / (1 - tl.exp(t * tl.log(b1))) * square
+        square = tl.sqrt(1 - tl.exp(t.to(tl.float64) * tl.log(b2)))
+        rate = lr / (1 - tl.exp(t.to(tl.float64) * tl.log(b1))) * square
         first = 1 - b1
     k = numbers + i * NUMBERS
-    tl.store(k, b1, mask=inside)
-    tl.store(k + 1, sign * first, mask=inside)
-    tl.store(k + 2, b2, mask=inside)
-    tl.store(k + 3, 1 - b2, mask=inside)
-    tl.store(k + 4, tl.where(nesterov != 0, b1, 1.0), mask=inside)
-    tl.store(k + 5, sign * nesterov * (first if ADAM else 1.0), mask=inside)
-    tl.store(k + 6, eps * square, mask=inside)
-    tl.store(k + 7, rate, mask=inside)
-    tl.store(k + 8, 1 - lr * decay, mask=inside)
-    tl.store(k + REDUCED, 1 - lr * (decay * ratio), mask=inside)
-    tl.store(k + 10, eps, mask=inside)
-    tl.store(k + DELTA, delta, mask=inside)
-    tl.store(k + 12, 1.0 / tl.load(scale).to(tl.float64) + 0 * lr, mask=inside)
-    tl.store(k + WHOLE, 1.0 + 0 * lr, mask=inside)
+    gradient = first if ADAM else 0 * lr + 1
+    unscale = 1.0 / tl.load(scale).to(tl.float64) + 0 * lr
+    fill(k, (b1, sign * first, b2, 1 - b2, tl.where(nesterov != 0, b1, 1.0), sign * nesterov * gradient), 0, inside)
+    fill(k, (eps * square, rate, 1 - lr * decay, 1 - lr * (decay * ratio), eps, delta, unscale), 6, inside)
     said = tl.load(table + SAID * weights + i, mask=inside, other=0)
     last = tl.load(said.to(tl.pointer_type(tl.uint8)), mask=inside & (said != 0), other=0).to(tl.int32)
-    tl.store(state + i * STATE, tl.where(last == CHANNEL, 1, 0), mask=inside)
-    tl.store(state + i * STATE + DECISION, tl.where(inside, 1, 1), mask=inside)
-    tl.store(state + i * STATE + STALE, tl.where(inside, 1, 1), mask=inside)
+    tl.store(state + i * STATE, tl.where(last == CHANNEL, CHANNEL, 0), mask=inside)
+    # of blocks that are known in advance; `decide` says it of the others
+    tl.store(state + i * STATE + DECISION, tl.where(inside, CHANNEL, 0), mask=inside)
+    tl.store(state + i * STATE + STALE, tl.where(inside, 1, 0), mask=inside)
+
+
+@triton.jit
+def fill(k, values, first: tl.constexpr, inside):
+    """Writes neighbouring numbers of weights."""
+    for i in tl.static_range(len(values)):
+        tl.store(k + first + i, values[i], mask=inside)
 
 
 @triton.jit
 def apply(
-    table, weights, runs, work, numbers, state, keeps, sums, all_sums, findings, found,
-    ADAM: tl.constexpr, NESTEROV: tl.constexpr, W: tl.constexpr, M: tl.constexpr,
+    table, weights, runs, work, numbers, state, keeps, sums, all_sums, findings, found, T: tl.constexpr
 ):  # fmt: skip
     """Moves every weight as the last decision guesses; leaves sums and factors of rows behind."""
     if tl.load(found) == 0:
         piece = work + tl.program_id(0).to(tl.int64) * PIECE
         run = runs + tl.load(piece) * RUN
-        row, part, finding = tl.load(piece + 1), tl.load(piece + 2), tl.load(piece + 3)
-        weight, tile, cols = tl.load(run + OWNER), tl.load(run + TILE), tl.load(run + COLS)
-        k = numbers_of(numbers, weight)
+        weight, tile = tl.load(run + OWNER), tl.load(run + TILE)
         guess = tl.load(state + weight * STATE)
+        here = (table, weights, run, tl.load(piece + 1), tl.load(piece + 2), tl.load(piece + 3), guess)
+        kept = (keeps, sums, all_sums, findings)
+        k = numbers_of(numbers, weight)
         even = tl.load(run + EVEN) * tl.load(table + ALIGNED * weights + weight) != 0
-        if tile == SHORT:
-            apply_rows(
-                table, weights, run, row, part, finding, guess, keeps, findings, k, 64, 16, True, False,
-                ADAM, NESTEROV, W, M,
-            )  # fmt: skip
-        elif tile == MEDIUM:
-            if even:
-                apply_rows(
-                    table, weights, run, row, part, finding, guess, keeps, findings, k, 16, 128, True, True,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
-            else:
-                apply_rows(
-                    table, weights, run, row, part, finding, guess, keeps, findings, k, 8, 128, True, False,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
-        elif tile < SLICED:
-            if even == 0:
-                apply_rows(
-                    table, weights, run, row, part, finding, guess, keeps, findings, k, 1, 1024, False, False,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
-            elif tile == LONG:
-                apply_rows(
-                    table, weights, run, row, part, finding, guess, keeps, findings, k, 2, 1024, True, True,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
-            elif cols <= 4096:
-                apply_rows(
-                    table, weights, run, row, part, finding, guess, keeps, findings, k, 1, 4096, True, True,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
-            else:
-                apply_rows(
-                    table, weights, run, row, part, finding, guess, keeps, findings, k, 1, 1024, False, True,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
-        elif tile == SLICED:
-            if even:
-                apply_slice(
-                    table, weights, run, row, part, guess, sums, all_sums, k, 1, 4096, False, True,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
-            else:
-                apply_slice(
-                    table, weights, run, row, part, guess, sums, all_sums, k, 1, 2048, False, False,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
+        if tile < SLICED:
+            apply_whole(here, kept, k, tile, even, T)
+        elif tile > SLICED:
+            apply_slice(here, kept, k, 32, 32, True, False, T)
+        elif even:
+            apply_slice(here, kept, k, 1, 4096, False, True, T)
         else:
-            apply_slice(
-                table, weights, run, row, part, guess, sums, all_sums, k, 32, 32, True, False,
-                ADAM, NESTEROV, W, M,
-            )  # fmt: skip
+            apply_slice(here, kept, k, 1, 2048, False, False, T)
+
+
+@triton.jit
+def apply_whole(here, kept, k, tile, even, T: tl.constexpr):
+    """Whole rows, by their length. The sizes of the tiles leave two programs room in the registers."""
+    if tile == SHORT:
+        apply_rows(here, kept, k, 64, 16, True, False, T)
+    elif even == 0:
+        if tile == MEDIUM:
+            apply_rows(here, kept, k, 8, 128, True, False, T)
+        else:
+            apply_rows(here, kept, k, 1, 1024, False, False, T)
+    elif tile == MEDIUM:
+        apply_rows(here, kept, k, 16, 128, True, True, T)
+    elif tile == LONG:
+        apply_rows(here, kept, k, 2, 1024, True, True, T)
+    elif tl.load(here[2] + COLS) <= 4096:
+        apply_rows(here, kept, k, 1, 4096, True, True, T)
+    else:
+        apply_rows(here, kept, k, 1, 1024, False, True, T)
 
 
 @triton.jit
@@ -240,54 +212,29 @@ def counted(votes, decision, step, LISTEN: tl.constexpr):
 
 
 @triton.jit
-def repair(
-    table, weights, runs, work, numbers, state, keeps, found,
-    ADAM: tl.constexpr, NESTEROV: tl.constexpr, W: tl.constexpr, M: tl.constexpr,
-):  # fmt: skip
+def repair(table, weights, runs, work, numbers, state, keeps, found, T: tl.constexpr):
     """Moves what was guessed wrong, and what had to wait; leaves at once where there is nothing to do."""
     piece = work + tl.program_id(0).to(tl.int64) * PIECE
     run = runs + tl.load(piece) * RUN
-    row, part = tl.load(piece + 1), tl.load(piece + 2)
     weight, tile = tl.load(run + OWNER), tl.load(run + TILE)
     guess = tl.load(state + weight * STATE)
     decision, stale = tl.load(state + weight * STATE + DECISION), tl.load(state + weight * STATE + STALE)
     if (tl.load(found) == 0) & (stale != 0):
+        here = (table, weights, run, tl.load(piece + 1), tl.load(piece + 2), tl.load(piece + 3), guess)
         k = numbers_of(numbers, weight)
         even = tl.load(run + EVEN) * tl.load(table + ALIGNED * weights + weight) != 0
         if tile == SHORT:
-            repair_rows(
-                table, weights, run, row, part, guess, decision, keeps, k, 64, 16, False,
-                ADAM, NESTEROV, W, M,
-            )  # fmt: skip
+            repair_rows(here, decision, keeps, k, 64, 16, False, T)
         elif tile == MEDIUM:
-            repair_rows(
-                table, weights, run, row, part, guess, decision, keeps, k, 8, 128, False,
-                ADAM, NESTEROV, W, M,
-            )  # fmt: skip
-        elif tile < SLICED:
-            if even:
-                repair_rows(
-                    table, weights, run, row, part, guess, decision, keeps, k, 2, 1024, True,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
-            else:
-                repair_rows(
-                    table, weights, run, row, part, guess, decision, keeps, k, 1, 1024, False,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
+            repair_rows(here, decision, keeps, k, 8, 128, False, T)
+        elif tile > SLICED:
+            repair_slice(here, decision, keeps, k, 32, 32, True, False, T)
         elif tile == SLICED:
             if even:
-                repair_slice(
-                    table, weights, run, row, part, guess, decision, keeps, k, 1, 4096, False, True,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
+                repair_slice(here, decision, keeps, k, 1, 4096, False, True, T)
             else:
-                repair_slice(
-                    table, weights, run, row, part, guess, decision, keeps, k, 1, 2048, False, False,
-                    ADAM, NESTEROV, W, M,
-                )  # fmt: skip
+                repair_slice(here, decision, keeps, k, 1, 2048, False, False, T)
+        elif even:
+            repair_rows(here, decision, keeps, k, 2, 1024, True, T)
         else:
-            repair_slice(
-                table, weights, run, row, part, guess, decision, keeps, k, 32, 32, True, False,
-                ADAM, NESTEROV, W, M,
-            )  # fmt: skip
+            repair_rows(here, decision, keeps, k, 1, 1024, False, T)
