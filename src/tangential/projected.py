@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from tangential.algorithm import Projection, Rule
 from tangential.backends import SAID, VOTES, Fused, Launched, Lot, choose, in_use, unscaled, walk
-from tangential.checks import check_gradients, check_group, check_parameter, check_state
+from tangential.checks import check_capture, check_gradients, check_group, check_parameter, check_state
 from tangential.precision import wide
 
 
@@ -63,8 +63,8 @@ class Projected(Optimizer):
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """Tells `torch.amp.GradScaler` to leave the gradients scaled and the host alone: the launches see to both."""
-        groups = self.param_groups
-        return all(p.is_cuda for group in groups for p in group["params"]) and in_use(groups) == "fused"
+        here = all(p.is_cuda for group in self.param_groups for p in group["params"])
+        return here and all(choose(group["params"], group) == "fused" for group in self.param_groups)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         check_state(state["state"].values(), (*self._moments, "step"), type(self).__name__)
@@ -109,12 +109,15 @@ class Projected(Optimizer):
             What the closure returned, or None.
 
         Raises:
+            RuntimeError: A CUDA graph captures the step of groups that are not `capturable`, or their first step.
             ValueError: A sparse gradient; no weight has been changed then.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if not torch.compiler.is_compiling():
+            check_capture(self.param_groups)
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             lots = [self._lot(group) for group in self.param_groups]
             for lot in lots:  # all of them before the first is moved

@@ -185,6 +185,7 @@ def form_of(lot: Lot, i: int) -> Form | None:
 
 
 def runs_of(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
+    """The runs of a parameter that lies so."""
     w = lot.weights[i]
     blocks = lot.blocks if projected(w, lot.blocks) else None
     for mode, offset, cut in runs(w.shape, seen, blocks):

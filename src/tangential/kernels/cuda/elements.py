@@ -5,7 +5,9 @@ for: whether the rule is AdamP's, whether it is Nesterov's, and the dtypes of we
 float32; divisions and roots are rounded correctly, as on a CPU, since memory sets the pace.
 """
 
-# pyright: basic, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportOperatorIssue=false, reportAssignmentType=false
+# pyright: reportGeneralTypeIssues=false
+# Triton compiles these functions, and gives names and numbers other types than Python does
 
 from __future__ import annotations
 

@@ -5,7 +5,9 @@ slice, where to note findings, and the guess. `kept` is where factors, partial s
 and findings are kept from phase to phase. `R` rows and `C` elements are walked at a time.
 """
 
-# pyright: basic, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportOperatorIssue=false, reportAssignmentType=false
+# pyright: reportGeneralTypeIssues=false
+# Triton compiles these functions, and gives names and numbers other types than Python does
 
 from __future__ import annotations
 
@@ -105,6 +107,7 @@ def apply_rows(  # noqa: PLR0915 - one pass, whose sums stay in registers
             keep = guessed(keep, guess, k)
         put(at, o, inside, keep[:, None] * p - k[RATE] * u)
         if not WHOLE_ROWS:
+            tl.debug_barrier()  # another thread may read what one wrote
             for j in range(C, cols, C):
                 more = there[:, None] & ((j + c)[None, :] < cols)
                 mend(at, o + j, more, keep[:, None], k[RATE], k, T)

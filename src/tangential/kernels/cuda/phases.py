@@ -4,7 +4,9 @@ No phase waits for the host, takes memory, or adds up in an order that is left t
 as it is if the gradients were found to overflow.
 """
 
-# pyright: basic, reportArgumentType=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportOperatorIssue=false, reportAssignmentType=false
+# pyright: reportGeneralTypeIssues=false
+# Triton compiles these functions, and gives names and numbers other types than Python does
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ SETTINGS, STALE, PIECE = map(tl.constexpr, (layout.SETTINGS, layout.STALE, layou
 SHORT, MEDIUM, LONG, SLICED = map(tl.constexpr, (layout.SHORT, layout.MEDIUM, layout.LONG, layout.SLICED))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["weights"], do_not_specialize_on_alignment=["found", "scale"])
 def prepare(table, weights, settings, numbers, state, scale, found, ADAM: tl.constexpr, B: tl.constexpr):
     """Counts the step and works out the numbers of every weight, in float64: `1 - beta2**t` needs it."""
     i = tl.program_id(0) * B + tl.arange(0, B)
@@ -84,7 +86,7 @@ def fill(k, values, first: tl.constexpr, inside):
         tl.store(k + first + i, values[i], mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["weights", "all_sums"], do_not_specialize_on_alignment=["found"])
 def apply(
     table, weights, runs, work, numbers, state, keeps, sums, all_sums, findings, found, T: tl.constexpr
 ):  # fmt: skip
@@ -128,7 +130,7 @@ def apply_whole(here, kept, k, tile, even, T: tl.constexpr):
         apply_rows(here, kept, k, 1, 1024, False, True, T)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["all_sums"], do_not_specialize_on_alignment=["found"])
 def gather(runs, work, numbers, keeps, sums, all_sums, findings, found, R: tl.constexpr, C: tl.constexpr):
     """Adds up the parts of the sums of spread rows, in their order; finds the factors of the rows."""
     if tl.load(found) == 0:
@@ -156,7 +158,7 @@ def gather(runs, work, numbers, keeps, sums, all_sums, findings, found, R: tl.co
             note(findings, finding, tl.sum(ww, 0), tl.sum(gg, 0), tl.sum(wg, 0), tl.sum(wu, 0), open_, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["weights"], do_not_specialize_on_alignment=["found"])
 def decide(
     table, weights, runs, tested, numbers, state, findings, found, LISTEN: tl.constexpr, B: tl.constexpr
 ):  # fmt: skip
@@ -211,7 +213,7 @@ def counted(votes, decision, step, LISTEN: tl.constexpr):
     return decision
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["weights"], do_not_specialize_on_alignment=["found"])
 def repair(table, weights, runs, work, numbers, state, keeps, found, T: tl.constexpr):
     """Moves what was guessed wrong, and what had to wait; leaves at once where there is nothing to do."""
     piece = work + tl.program_id(0).to(tl.int64) * PIECE
