@@ -44,8 +44,19 @@ class Timing:
     quiet: bool
 
 
-def seconds(step: Callable[[], object]) -> float:
+REPEATS = 5
+"""Steps in a row that are timed together on a GPU, so that the host can prepare one while the device takes another."""
+
+
+def seconds(step: Callable[[], object], device: str = "cpu") -> float:
     """How long a step takes: CPU time on one thread, where others cannot disturb it much, else time on the wall."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(REPEATS):
+            step()
+        torch.cuda.synchronize()
+        return (time.perf_counter() - start) / REPEATS
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
     step()
@@ -59,13 +70,13 @@ def busy() -> float:
 
 
 def interleave(
-    steps: dict[str, Callable[[], object]], slow: set[str], rounds: int
+    steps: dict[str, Callable[[], object]], slow: set[str], rounds: int, device: str = "cpu"
 ) -> tuple[list[dict[str, float]], list[bool]]:
     """The time of every step in every round, and whether the machine was left to us; slow ones in each fifth."""
     found, quiet = [], []
     for i in range(rounds):
         wall, cpu_time, all_time = time.perf_counter(), time.process_time(), busy() if os.name == "posix" else 0.0
-        found.append({name: seconds(step) for name, step in steps.items() if name not in slow or i % 5 == 0})
+        found.append({name: seconds(step, device) for name, step in steps.items() if name not in slow or i % 5 == 0})
         others = busy() - all_time - (time.process_time() - cpu_time) if os.name == "posix" else 0.0
         quiet.append(others <= QUIET * (time.perf_counter() - wall))
     return found, quiet
@@ -106,8 +117,19 @@ def streaming(elements: int) -> Callable[[], object] | None:
     return lambda: (stream(elements, four, threads), arrays)
 
 
-def peak_bytes(step: Callable[[], object]) -> int | None:
+def copying(elements: int) -> Callable[[], object]:
+    """A copy on a GPU that reads and writes 28 bytes per element in all: the ceiling there."""
+    source, target = (torch.empty(elements * 7 // 2, device="cuda") for _ in range(2))
+    return lambda: target.copy_(source)
+
+
+def peak_bytes(step: Callable[[], object], device: str = "cpu") -> int | None:
     """Memory that a step needs for a moment, by the kernel's own high-water mark. None where it is not kept."""
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - before
     status, marks = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     try:
         step()

@@ -18,9 +18,9 @@ def table(steps: list[Record], training: Iterable[Record] = ()) -> str:
     """Markdown: one table per network, threads and kind of gradients; then the whole training steps."""
     lines = []
     for place in dict.fromkeys((r["threads"], r["network"], r["fires"]) for r in steps):
-        threads, network, fires = place
+        _, network, fires = place
         some = [r for r in steps if (r["threads"], r["network"], r["fires"]) == place]
-        title = f"{network}, test {'fires' if fires else 'does not fire'}, {threads} thread{'s' * (threads > 1)}"
+        title = f"{network}, test {'fires' if fires else 'does not fire'}, {_where(some[0])}"
         lines += [f"### {title}", "", "| | ms | ratio | quartiles | GB/s | of ceiling | peak MB | rounds |"]
         lines += ["| --- " * 8 + "|", *map(_row, some), ""]
     if training:
@@ -32,6 +32,10 @@ def table(steps: list[Record], training: Iterable[Record] = ()) -> str:
             f" | {r['share']:.1%} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _where(r: Record) -> str:
+    return "on the GPU" if r.get("device") == "cuda" else f"{r['threads']} thread{'s' * (r['threads'] > 1)}"
 
 
 def _row(r: Record) -> str:
@@ -69,7 +73,7 @@ def plot(steps: list[Record], file: Path) -> None:
                 )
         axis.axvline(1, color="grey", linewidth=0.8)
         axis.set(xscale="log", yticks=range(len(names)), yticklabels=names, xlabel=f"time / torch's fused {family}")
-        axis.set_title(f"{threads} thread{'s' * (threads > 1)}")
+        axis.set_title(_where(some[0]))
         axis.invert_yaxis()
     axes[0][0].legend(fontsize=7)
     figure.savefig(file, dpi=130)

@@ -81,17 +81,17 @@ class Fused:
         Raises:
             ValueError: A parameter that the kernel was demanded for and can never step; nothing has moved then.
         """
-        looks = [look_at(lot) for lot in lots]
+        looks = [_look(lot) for lot in lots]
         if [look.shape for look in looks] != self._known:
             self._plan(lots, states)
-            looks = [look_at(lot) for lot in lots]
+            looks = [_look(lot) for lot in lots]
             self._known = [look.shape for look in looks]
         if self._call is not None:
             table = array("q")
             for column in zip(*(look.columns for look in looks), strict=True):
                 for entries, at in zip(column, self._taken, strict=True):
                     table.extend(_picked(entries, at))
-            self._call(table, array("d", chain.from_iterable(map(settings, lots))))
+            self._call(table, array("d", chain.from_iterable(map(_settings, lots))))
             for lot, at in zip(lots, self._taken, strict=True):
                 torch.autograd.graph.increment_version(_picked(lot.weights, at))
         return [lot.only(at) for lot, at in zip(lots, self._left, strict=True) if at]
@@ -126,7 +126,7 @@ class _Look(NamedTuple):
     columns: tuple[list[int], ...]
 
 
-def look_at(lot: Lot) -> _Look:
+def _look(lot: Lot) -> _Look:
     """Whatever a plan depends on, and the columns of addresses in the order of `c/table.h`.
 
     A tensor that keeps its address keeps its dtype and layout, but for a gradient, which is a new one every step, and a
@@ -198,7 +198,7 @@ def as_said(said: Tensor | None, device: torch.device) -> Tensor:
     return torch.zeros((), dtype=torch.uint8, device=device) if said is None else said.to(device, torch.uint8)
 
 
-def settings(lot: Lot) -> tuple[float, ...]:
+def _settings(lot: Lot) -> tuple[float, ...]:
     """The fields of `group` in `c/table.h`."""
     rule, how = lot.rule(0.0), lot.projection
     betas = rule.betas if isinstance(rule, Adam) else (rule.momentum, rule.dampening)

@@ -61,19 +61,14 @@ class Launched:
         """
         if not any(w.device.type == launch.DEVICE for lot in lots for w in lot.weights):
             return list(lots)
-        looks = [fused.look_at(lot) for lot in lots]
-        if [look.shape for look in looks] != self._known:
+        if [_look(lot) for lot in lots] != self._known:
             self._plan(lots, states)
-            looks = [fused.look_at(lot) for lot in lots]
-            self._known = [look.shape for look in looks]
+            self._known = [_look(lot) for lot in lots]
         settings = [_settings(lot) for lot in lots]
         rates = {i: lot.projection.lr for i, lot in enumerate(lots) if _on_device(lot.projection.lr)}
-        votes = [list(map(Tensor.data_ptr, lot.votes)) or [0] * len(lot.weights) for lot in lots]
+        addresses = list(zip(*map(_addresses, lots), strict=True))
         for part in self._parts:
-            columns = [
-                [column[group][i] for group, i in part.taken]
-                for column in (*zip(*(look.columns for look in looks), strict=True), votes)
-            ]
+            columns = [[column[group][i] for group, i in part.taken] for column in addresses]
             part.launch([*columns, part.groups], settings, rates, scale, found)
             torch.autograd.graph.increment_version([lots[group].weights[i] for group, i in part.taken])
             if launch.capturing(lots[part.taken[0][0]].weights[part.taken[0][1]].device):
@@ -83,6 +78,7 @@ class Launched:
     def _plan(self, lots: Sequence[Lot], states: fused.States) -> None:
         """Sort the parameters by what they can be launched with, and cut them."""
         together: dict[Any, list[Place]] = {}
+        self._known = []  # should anything below raise
         self._left = [[] for _ in lots]
         for group, lot in enumerate(lots):
             for i, w in enumerate(lot.weights):
@@ -148,8 +144,27 @@ def _on_device(x: Any) -> bool:
 
 def _settings(lot: Lot) -> tuple[float, ...]:
     """The fields of `group` in `c/table.h`; a learning rate on a device is put in its place there."""
-    lr = lot.projection.lr
-    return fused.settings(replace(lot, projection=replace(lot.projection, lr=0.0)) if _on_device(lr) else lot)
+    rule, how = lot.rule(1.0), lot.projection
+    lr = 0.0 if _on_device(how.lr) else float(how.lr)
+    betas = rule.betas if isinstance(rule, Adam) else (rule.momentum, rule.dampening)
+    sign = -1.0 if lot.maximize else 1.0
+    return (not isinstance(rule, Adam), lr, how.decay, how.delta, how.eps, how.wd_ratio, *betas, rule.nesterov, sign)
+
+
+def _addresses(lot: Lot) -> tuple[list[int], ...]:
+    """Where the tensors of each parameter begin, in the order of `layout`; 0 for what it does not have."""
+    votes = lot.votes or [None] * len(lot.weights)
+    columns = (lot.weights, lot.grads, lot.moments[0], lot.moments[-1], lot.steps, lot.said, votes)
+    return tuple([0 if x is None else x.data_ptr() for x in column] for column in columns)
+
+
+def _look(lot: Lot) -> tuple[Any, ...]:
+    """Whatever a plan depends on. A gradient is a new tensor every step, so its address is none of it."""
+    tensors = (lot.weights, lot.grads, *lot.moments, lot.steps)
+    kinds = [(x.dtype, x.device, type(x)) for column in tensors for x in column]
+    layouts = [(x.shape, None if x.is_contiguous() else x.stride()) for column in tensors[:-1] for x in column]
+    weights, _, *others = _addresses(lot)
+    return lot.blocks, kinds, layouts, weights, others
 
 
 def unscaled(lots: Sequence[Lot], scale: Tensor | None, found: Tensor | None) -> list[Lot]:
