@@ -8,7 +8,8 @@
 All entrants step the same weights, gradients and moments, one after the other in every round, and what counts is the
 median over rounds of the ratio within a round: machines have moods, rounds have none. Rounds in which other processes
 used more than 0.15 of a CPU are left out where quieter ones exist. One thread is measured in CPU time, more on the
-wall; a GPU on the wall too, several steps in a row, launches included. That the test fires means that every matrix passes it, as behind a normalisation; else hardly any does.
+wall; a GPU on the wall too, several steps in a row, launches included. That the test fires means that every matrix
+passes it, as behind a normalisation; else hardly any does.
 """
 
 from __future__ import annotations
@@ -110,11 +111,8 @@ def main() -> None:
     if wanted.quick:
         wanted.networks, wanted.threads, wanted.rounds = ["tiny"], [1], 3
     found = everything(wanted)
-    name = re.sub(
-        r"\W+",
-        "-",
-        f"{found['machine']['device']} {'' if wanted.device == 'cuda' else f'{max(wanted.threads)} threads'}".lower(),
-    ).strip("-")
+    where = found["machine"]["device"] + (f" {max(wanted.threads)} threads" if wanted.device == "cpu" else "")
+    name = re.sub(r"\W+", "-", where.lower()).strip("-")
     wanted.out.mkdir(parents=True, exist_ok=True)
     file = wanted.out / f"step_time-{name}"
     file.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")

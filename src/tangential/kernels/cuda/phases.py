@@ -14,7 +14,15 @@ import triton
 import triton.language as tl
 
 from tangential.kernels.cuda import layout
-from tangential.kernels.cuda.elements import NUMBERS, WHOLE, factor, numbers_of, orthogonal
+from tangential.kernels.cuda.elements import (
+    NUMBERS,
+    PLAINLY,
+    WHOLE,
+    factor,
+    numbers_of,
+    orthogonal,
+    sure,
+)
 from tangential.kernels.cuda.passes import (
     CHANNEL,
     COLS,
@@ -63,8 +71,9 @@ def prepare(table, weights, settings, numbers, state, scale, found, ADAM: tl.con
     tl.store(count, t, mask=inside)
     rate, square, first = lr, 0 * lr + 1, 1 - b2
     if ADAM:
-        square = tl.sqrt(1 - tl.exp(t.to(tl.float64) * tl.log(b2)))
-        rate = lr / (1 - tl.exp(t.to(tl.float64) * tl.log(b1))) * square
+        t = tl.maximum(t, 1.0).to(tl.float64)  # 0 where the first step is not taken
+        square = tl.sqrt(1 - tl.exp(t * tl.log(b2)))
+        rate = lr / (1 - tl.exp(t * tl.log(b1))) * square
         first = 1 - b1
     k = numbers + i * NUMBERS
     gradient = first if ADAM else 0 * lr + 1
@@ -190,8 +199,9 @@ def decide(
                 votes.to(tl.pointer_type(tl.int32)), decision, tl.load(table + STEP * weights + weight), LISTEN
             )
         guess = tl.load(state + weight * STATE)
-        spread_and_waiting = (tl.load(run + SLICES) > 0) & (guess == CHANNEL)
-        stale = (decision != guess) | (tl.sum(odd, 0) > 0) | spread_and_waiting
+        # slices have waited for their factor, or were moved by one that could not be undone
+        slices = (tl.load(run + SLICES) > 0) & ((guess == CHANNEL) | (sure(k[PLAINLY]) == 0))
+        stale = (decision != guess) | (tl.sum(odd, 0) > 0) | slices
         tl.store(numbers + weight * NUMBERS + WHOLE, factor(w2, u1, k))
         tl.store(state + weight * STATE + DECISION, decision)
         tl.store(state + weight * STATE + STALE, stale.to(tl.int32))
