@@ -1,4 +1,4 @@
-"""The kernel for all parameters of an optimizer in one call.
+"""The kernel for all parameters of an optimizer on a CPU in one call; `launched` has the same for CUDA.
 
 The paper's test needs sums over a weight before it may move. The kernel does not wait for them: it moves a weight as
 the last step's decision guesses and repairs it if the guess was wrong, so a step costs what torch's fused AdamW costs.

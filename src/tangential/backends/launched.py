@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import chain
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +25,8 @@ from tangential.kernels.cuda.launch import Launch
 from tangential.kernels.cuda.plan import Cut
 from tangential.kernels.plan import Run
 
+T = TypeVar("T")
+_shape, _dtype = attrgetter("shape"), attrgetter("dtype")
 Place = tuple[int, int]
 """`(parameter group, place in it)`."""
 
@@ -34,6 +38,13 @@ class Part:
     launch: Launch
     taken: list[Place]
     groups: list[int]
+    everything: bool
+
+    def of_taken(self, column: Sequence[Sequence[T]]) -> list[T]:
+        """What each group has of these weights, one behind the other."""
+        if self.everything:
+            return list(chain.from_iterable(column))
+        return [column[group][i] for group, i in self.taken]
 
 
 class Launched:
@@ -59,18 +70,19 @@ class Launched:
         Raises:
             RuntimeError: A CUDA graph captures the first step of these parameters.
         """
-        if not any(w.device.type == launch.DEVICE for lot in lots for w in lot.weights):
+        if not launch.active() or not any(w.device.type == launch.DEVICE for lot in lots for w in lot.weights):
             return list(lots)
-        if [_look(lot) for lot in lots] != self._known:
+        addresses = list(map(_addresses, lots))
+        if list(map(_look, lots, addresses)) != self._known:
             self._plan(lots, states)
-            self._known = [_look(lot) for lot in lots]
+            addresses = list(map(_addresses, lots))
+            self._known = list(map(_look, lots, addresses))
         settings = [_settings(lot) for lot in lots]
         rates = {i: lot.projection.lr for i, lot in enumerate(lots) if _on_device(lot.projection.lr)}
-        addresses = list(zip(*map(_addresses, lots), strict=True))
         for part in self._parts:
-            columns = [[column[group][i] for group, i in part.taken] for column in addresses]
+            columns = [part.of_taken(column) for column in zip(*addresses, strict=True)]
             part.launch([*columns, part.groups], settings, rates, scale, found)
-            torch.autograd.graph.increment_version([lots[group].weights[i] for group, i in part.taken])
+            torch.autograd.graph.increment_version(part.of_taken([lot.weights for lot in lots]))
             if launch.capturing(lots[part.taken[0][0]].weights[part.taken[0][1]].device):
                 self._held.append(part)
         return [lot.only(at) for lot, at in zip(lots, self._left, strict=True) if at]
@@ -105,7 +117,9 @@ class Launched:
                 nesterov=nesterov,
                 listen=LISTEN,
             )
-            self._parts.append(Part(launch=made, taken=taken, groups=[group for group, _ in taken]))
+            everything = len(taken) == sum(len(lot.weights) for lot in lots)
+            groups = [group for group, _ in taken]
+            self._parts.append(Part(launch=made, taken=taken, groups=groups, everything=everything))
 
 
 def _runs(lots: Sequence[Lot], states: fused.States, place: Place, at: int) -> Iterator[Run]:
@@ -153,18 +167,27 @@ def _settings(lot: Lot) -> tuple[float, ...]:
 
 def _addresses(lot: Lot) -> tuple[list[int], ...]:
     """Where the tensors of each parameter begin, in the order of `layout`; 0 for what it does not have."""
-    votes = lot.votes or [None] * len(lot.weights)
-    columns = (lot.weights, lot.grads, lot.moments[0], lot.moments[-1], lot.steps, lot.said, votes)
-    return tuple([0 if x is None else x.data_ptr() for x in column] for column in columns)
+    owned = (lot.weights, lot.grads, lot.moments[0], lot.moments[-1], lot.steps)
+    said = [0 if x is None else x.data_ptr() for x in lot.said]
+    votes = list(map(Tensor.data_ptr, lot.votes)) or [0] * len(lot.weights)
+    return *(list(map(Tensor.data_ptr, column)) for column in owned), said, votes
 
 
-def _look(lot: Lot) -> tuple[Any, ...]:
-    """Whatever a plan depends on. A gradient is a new tensor every step, so its address is none of it."""
-    tensors = (lot.weights, lot.grads, *lot.moments, lot.steps)
-    kinds = [(x.dtype, x.device, type(x)) for column in tensors for x in column]
-    layouts = [(x.shape, None if x.is_contiguous() else x.stride()) for column in tensors[:-1] for x in column]
-    weights, _, *others = _addresses(lot)
-    return lot.blocks, kinds, layouts, weights, others
+def _look(lot: Lot, addresses: tuple[list[int], ...]) -> tuple[Any, ...]:
+    """Whatever a plan depends on, asked for as cheaply as can be.
+
+    A tensor that keeps its address keeps its dtype and layout, but for a gradient, which is a new one every step, and a
+    weight, which is not this package's to watch over.
+    """
+    weights, _, *others = addresses
+    dtypes = list(map(_dtype, lot.weights)), list(map(_dtype, lot.grads)), list(map(type, lot.grads))
+    layouts = list(map(_shape, lot.weights)), _layouts(lot.weights), _layouts(lot.grads)
+    return lot.blocks, weights, others, dtypes, layouts
+
+
+def _layouts(tensors: Sequence[Tensor]) -> list[tuple[int, ...] | None]:
+    """The strides of tensors, or None where the shape says them: that is much the cheaper question."""
+    return [None if x.is_contiguous() else x.stride() for x in tensors]
 
 
 def unscaled(lots: Sequence[Lot], scale: Tensor | None, found: Tensor | None) -> list[Lot]:

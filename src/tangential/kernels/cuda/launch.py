@@ -30,6 +30,11 @@ WARPS = 8
 """Warps of a program: a tile of 4096 elements is 16 elements of each of its threads."""
 
 
+def active() -> bool:
+    """Whether there can be a tensor on such a device: a question that costs nothing where there is none."""
+    return DEVICE != "cuda" or torch.cuda.is_initialized()
+
+
 @lru_cache
 def why_missing(device: torch.device) -> str | None:
     """Why there is no kernel for a device, or None if there is."""
