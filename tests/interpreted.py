@@ -56,7 +56,7 @@ def test_every_dtype_and_layout(kind, layout, dtype, allowed):
 
 @pytest.mark.parametrize(("rule", "kind"), [("adamp", "cosine"), ("sgdp-nesterov", "cosine"), ("adamp", "channel")])
 def test_twenty_steps_stay_with_the_definition(rule, kind):
-    shapes = [(6, 3, 3), (3, 130)]
+    shapes = [(6, 3, 3), (2, 20)]
     optimizer, params = made(rule, kind, shapes=shapes)
     cls, hyper = RULES[rule]
     exact = weights(shapes=shapes)
@@ -142,7 +142,7 @@ def test_one_odd_row_does_to_a_weight_what_the_definition_does(where, poison):
         cls, hyper = RULES[rule]
         found = []
         for backend in (dict(fused=True), dict(foreach=False)):
-            params = weights(torch.float32, [(8, 27), (6, 7), (2, 9001)])
+            params = weights(torch.float32, [(8, 27), (2, 9001)])
             optimizer = cls(params, blocks=BLOCKS[kind], **backend, **hyper)
             for step in range(2):
                 give_gradients(params, step)
