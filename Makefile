@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 KERNEL := $(wildcard src/tangential/kernels/c/*) src/tangential/kernels/build.py
 
-.PHONY: demo test lint check fix docs bench figures sanitize parity
+.PHONY: demo test lint check fix docs bench bench-gpu figures sanitize parity
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,9 @@ fix: $(VENV)/.dev
 
 bench: $(VENV)/.dev  ## step times against the named peers, as ratios
 	$(BIN)/python benchmarks/step_time.py
+
+bench-gpu: $(VENV)/.dev  ## on a CUDA device: check the kernel, then measure it; under eight minutes
+	PYTHON=$(BIN)/python benchmarks/gpu.sh
 
 sanitize: $(VENV)/.dev  ## the kernel's tests under the address and undefined-behaviour sanitizers
 	$(BIN)/python tests/sanitize.py

@@ -120,5 +120,5 @@ def started(entrants: list[Entrant], params: Params) -> tuple[dict[str, Optimize
                 if i == len(shared[p]):
                     shared[p].append(own[name])
                 own[name] = shared[p][i]
-        peaks[entrant.name] = peak_bytes(optimizer.step)
+        peaks[entrant.name] = peak_bytes(optimizer.step, params[0].device.type)
     return found, peaks

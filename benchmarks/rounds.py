@@ -44,8 +44,19 @@ class Timing:
     quiet: bool
 
 
-def seconds(step: Callable[[], object]) -> float:
+REPEATS = 5
+"""Steps in a row that are timed together on a GPU, so that the host can prepare one while the device takes another."""
+
+
+def seconds(step: Callable[[], object], device: str = "cpu") -> float:
     """How long a step takes: CPU time on one thread, where others cannot disturb it much, else time on the wall."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(REPEATS):
+            step()
+        torch.cuda.synchronize()
+        return (time.perf_counter() - start) / REPEATS
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
     step()
@@ -68,13 +79,15 @@ class Round:
     others: float
 
 
-def interleave(steps: dict[str, Callable[[], object]], slow: set[str], rounds: int, slow_rounds: int) -> list[Round]:
+def interleave(
+    steps: dict[str, Callable[[], object]], slow: set[str], rounds: int, slow_rounds: int, device: str = "cpu"
+) -> list[Round]:
     """Time every step in every round, slow ones in a few, spread evenly; a first round of the others is not kept."""
     in_which = {round(i * rounds / slow_rounds) for i in range(slow_rounds)}
     found = []
     for i in range(-1, rounds):
         wall, own, everybody = time.perf_counter(), time.process_time(), busy()
-        times = {name: seconds(step) for name, step in steps.items() if name not in slow or i in in_which}
+        times = {name: seconds(step, device) for name, step in steps.items() if name not in slow or i in in_which}
         others = busy() - everybody - (time.process_time() - own)
         if i >= 0:
             found.append(Round(seconds=times, others=max(0.0, others / (time.perf_counter() - wall))))
@@ -116,11 +129,22 @@ def streaming(elements: int) -> Callable[[], object] | None:
     return lambda: (stream(elements, four, threads), arrays)
 
 
-def peak_bytes(step: Callable[[], object]) -> int | None:
-    """Memory that a step needs for a moment, by the kernel's own high-water mark. None where it is not kept.
+def copying(elements: int) -> Callable[[], object]:
+    """A copy on a GPU that reads and writes 28 bytes per element in all: the ceiling there."""
+    source, target = (torch.empty(elements * 7 // 2, device="cuda") for _ in range(2))
+    return lambda: target.copy_(source)
+
+
+def peak_bytes(step: Callable[[], object], device: str = "cpu") -> int | None:
+    """Memory that a step needs for a moment, by the kernel's or the device's high-water mark. None where none is kept.
 
     Steps that were taken before should leave nothing to set up.
     """
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - before
     status, marks = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # else a step may find its memory on the heap, and nothing is seen

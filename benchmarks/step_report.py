@@ -16,7 +16,14 @@ Record = dict[str, Any]
 
 def named(machine: Record) -> str:
     """What the figures were measured on, in words."""
+    if machine["device"] != "cpu":
+        return f"{machine['device']}, torch {machine['torch']}"
     return f"{machine['cpu']} ({machine['capability']}, {machine['cores']} cores), torch {machine['torch']}"
+
+
+def where(machine: Record, threads: int) -> str:
+    """What took the steps."""
+    return f"{threads} thread{'s' * (threads > 1)}" if machine["device"] == "cpu" else "on the GPU"
 
 
 def table(machine: Record, steps: list[Record], training: Iterable[Record] = ()) -> str:
@@ -28,7 +35,7 @@ def table(machine: Record, steps: list[Record], training: Iterable[Record] = ())
     for place in sorted({(r["threads"], r["network"], r["fires"]) for r in steps}, key=lambda p: (p[1], p[0], -p[2])):
         threads, network, fires = place
         some = [r for r in steps if (r["threads"], r["network"], r["fires"]) == place]
-        title = f"{network}, test {'fires' if fires else 'does not fire'}, {threads} thread{'s' * (threads > 1)}"
+        title = f"{network}, test {'fires' if fires else 'does not fire'}, {where(machine, threads)}"
         lines += [f"### {title}", "", "| | ms | ratio | quartiles | GB/s | of ceiling | peak MB | rounds |"]
         lines += ["| --- " * 8 + "|", *map(_row, some), ""]
     if training:
@@ -64,7 +71,7 @@ def plot(machine: Record, steps: list[Record], file: Path) -> None:
     for row, count in zip(axes, threads, strict=True):
         for axis, family in zip(row, families, strict=True):
             _panel(axis, [r for r in steps if (r["family"], r["threads"]) == (family, count)])
-            axis.set_title(f"{'Adam' if family == 'adam' else 'SGD'} family, {count} thread{'s' * (count > 1)}")
+            axis.set_title(f"{'Adam' if family == 'adam' else 'SGD'} family, {where(machine, count)}")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle(f"Time of a step / time of torch's fused AdamW or SGD\n{named(machine)}", fontsize=11)

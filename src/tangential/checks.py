@@ -63,6 +63,13 @@ def check_gradients(weights: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
             )
 
 
+def check_capture(groups: Iterable[dict[str, Any]]) -> None:
+    """Raise RuntimeError if a CUDA graph is to hold a step whose numbers come from the host, so would never change."""
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        if not all(group["capturable"] for group in groups):
+            raise RuntimeError("a CUDA graph captures a step with capturable=False: construct with capturable=True")
+
+
 def check_state(states: Iterable[dict[str, Any]], names: tuple[str, ...], owner: str) -> None:
     """Raise ValueError for the state of another optimizer."""
     for own in states:

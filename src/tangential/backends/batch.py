@@ -138,8 +138,8 @@ class Lot:
 
 
 def _counts(steps: list[Tensor], capturable: bool) -> list[Any]:
-    """Step counts as numbers; as float64 tensors where they live on the device, or a compiler must see no constants."""
-    if capturable or torch.compiler.is_compiling():
+    """Step counts as numbers; as float64 tensors where one lives on a device, or a compiler must see no constants."""
+    if capturable or torch.compiler.is_compiling() or any(not step.is_cpu for step in steps):
         return [step.double() for step in steps]
     return torch.stack(steps).tolist()
 

@@ -1,4 +1,4 @@
-"""The kernel for all parameters of an optimizer in one call.
+"""The kernel for all parameters of an optimizer on a CPU in one call; `launched` has the same for CUDA.
 
 The paper's test needs sums over a weight before it may move. The kernel does not wait for them: it moves a weight as
 the last step's decision guesses and repairs it if the guess was wrong, so a step costs what torch's fused AdamW costs.
@@ -21,6 +21,7 @@ from tangential.algorithm import Adam
 from tangential.backends.batch import Lot, projected
 from tangential.blocks import Blocks
 from tangential.kernels.cpu import Call, library, warn_if_missing, why_missing
+from tangential.kernels.cuda import launch
 from tangential.kernels.plan import Form, Plan, Run, form, runs
 
 SAID = "projected"
@@ -42,11 +43,11 @@ def reason_against(p: Tensor) -> str | None:
     """Why the kernel can never step this parameter, or None. A layout is no reason: foreach steps those few."""
     if type(p) not in (Tensor, Parameter):
         return f"a parameter is a {type(p).__name__}, and a kernel knows the memory of plain tensors only"
-    if p.device.type != "cpu":
-        return f"a parameter is on {p.device}, and the kernel runs on a CPU"
+    if p.device.type not in ("cpu", launch.DEVICE):
+        return f"a parameter is on {p.device}, and the kernel runs on a CPU or on CUDA"
     if p.dtype not in {weight for weight, _ in STORAGE}:
         return f"a parameter is {p.dtype}, and the kernel steps float32, bfloat16 and float16"
-    return why_missing()
+    return launch.why_missing(p.device) if p.device.type == launch.DEVICE else why_missing()
 
 
 def require_kernel(p: Tensor) -> None:
@@ -102,7 +103,7 @@ class Fused:
         count = 0
         for group, lot in enumerate(lots):
             for i, w in enumerate(lot.weights):
-                storage, seen = _storage(lot, i), _form(lot, i)
+                storage, seen = _storage(lot, i), form_of(lot, i)
                 if storage is None or seen is None or library() is None:
                     if lot.demanded:
                         require_kernel(w)
@@ -111,9 +112,9 @@ class Fused:
                     self._left[group].append(i)
                     continue
                 if isinstance(lot.blocks, str) and w.ndim > 1:
-                    lot.said[i] = states[w][SAID] = _as_said(states[w].get(SAID))
+                    lot.said[i] = states[w][SAID] = as_said(states[w].get(SAID), w.device)
                 self._taken[group].append(i)
-                cut += _runs(lot, i, seen, weight=count, group=group, storage=storage)
+                cut += runs_of(lot, i, seen, weight=count, group=group, storage=storage)
                 count += 1
         self._call = Call(Plan(cut), count) if cut else None
 
@@ -173,7 +174,7 @@ def _storage(lot: Lot, i: int) -> int | None:
     return STORAGE.get((w.dtype, dtypes.pop()))
 
 
-def _form(lot: Lot, i: int) -> Form | None:
+def form_of(lot: Lot, i: int) -> Form | None:
     """How a parameter and its gradient and moments all lie in memory, or None if not alike, with gaps, or empty."""
     w = lot.weights[i]
     places = [[s for s, n in zip(x[i].stride(), w.shape, strict=True) if n > 1] for x in (lot.grads, *lot.moments)]
@@ -183,7 +184,8 @@ def _form(lot: Lot, i: int) -> Form | None:
     return form(w.shape, w.stride(), lot.blocks.dim if isinstance(lot.blocks, Blocks) else 0)
 
 
-def _runs(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
+def runs_of(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
+    """The runs of a parameter that lies so."""
     w = lot.weights[i]
     blocks = lot.blocks if projected(w, lot.blocks) else None
     for mode, offset, cut in runs(w.shape, seen, blocks):
@@ -191,9 +193,9 @@ def _runs(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
         yield Run(mode=mode, offset=offset, slabs=cut.slabs, stride=stride, rows=cut.rows, cols=cut.cols, **place)
 
 
-def _as_said(said: Tensor | None) -> Tensor:
+def as_said(said: Tensor | None, device: torch.device) -> Tensor:
     """What the test said of a weight last; nothing was projected before the first step."""
-    return torch.zeros((), dtype=torch.uint8) if said is None else said.to("cpu", torch.uint8)
+    return torch.zeros((), dtype=torch.uint8, device=device) if said is None else said.to(device, torch.uint8)
 
 
 def _settings(lot: Lot) -> tuple[float, ...]:
