@@ -81,7 +81,7 @@ function plot(card) {
   const lines = visible(card.chart), log = isLog(card);
   const style = getComputedStyle(document.documentElement);
   const [ink, soft, line, page] = ["--ink", "--soft", "--line", "--page"].map((name) => style.getPropertyValue(name).trim());
-  const axis = { gridcolor: line, linecolor: line, zeroline: false, automargin: true, tickfont: { color: soft }, title: { standoff: 8 } };
+  const axis = { gridcolor: line, linecolor: line, zeroline: false, automargin: true, tickfont: { color: soft, size: 12 }, title: { standoff: 8 } };
   const last = Math.max(1, ...lines.map((each) => each.x.at(-1)));
   Plotly.react(card.querySelector(".plot"), lines.flatMap(traces), {
     xaxis: { ...axis, title: { ...axis.title, text: plain(data.unit) }, ...(data.unit === "epoch" && last <= 10 ? { dtick: 1 } : {}) },

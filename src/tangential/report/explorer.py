@@ -20,12 +20,19 @@ from tangential.report.series import Array, stretches
 NUMBERS = 500_000
 COLUMNS, FEWEST_COLUMNS = 120, 12
 
+# `log`: the axis of the curves; `ratio`: the colours, where equal ratios look equally far apart
 _SHOWN = (
-    {"key": "norm", "title": "Norm", "axis": "norm |w|", "log": True},
-    {"key": "effective_step", "title": "Effective step", "axis": "effective step |Δ(w/|w|)|", "log": True},
-    {"key": "angle", "title": "Angle", "axis": "angle per step (rad)", "log": True},
-    {"key": "radial_fraction", "title": "Radial fraction", "axis": "radial fraction of the update", "log": False},
-    {"key": "projected", "title": "Projected", "axis": "share of steps projected", "log": False},
+    {"key": "norm", "title": "Norm", "axis": "norm |w|", "log": False, "ratio": True},
+    {
+        "key": "effective_step",
+        "title": "Effective step",
+        "axis": "effective step |Δ(w/|w|)|",
+        "log": True,
+        "ratio": True,
+    },
+    {"key": "angle", "title": "Angle", "axis": "angle per step (rad)", "log": True, "ratio": True},
+    {"key": "radial_fraction", "title": "Radial fraction", "axis": "radial fraction", "log": False, "ratio": False},
+    {"key": "projected", "title": "Projected", "axis": "share of steps", "log": False, "ratio": False},
 )
 
 
@@ -103,7 +110,7 @@ def _on_grid(layers: Layers, figure: str, names: Sequence[str], grid: Array) -> 
     place = {name: row for row, name in enumerate(layers.names)}
     there = [row for row, name in enumerate(names) if name in place]
     columns = np.searchsorted(grid, layers.x)
-    table[np.ix_(there, columns)] = layers.values[figure][[place[names[row]] for row in there]]
+    table[np.array(there, dtype=int)[:, None], columns] = layers.values[figure][[place[names[row]] for row in there]]
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +72,20 @@ class Comparison:
         unit: What the curves are over: `epoch` or `step`.
         scores: The quantities whose last values the table shows; a difference is taken of the first.
         notes: What a reader must know about how the runs were read.
+        title: What stands above it all.
     """
 
     groups: tuple[Group, ...]
     unfinished: int
     unit: str = "epoch"
     scores: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    title: str = "runs"
+
+    @property
+    def noun(self) -> str:
+        """What a group is: an optimizer, or just a run where nothing is known about its optimizer."""
+        return "optimizer" if all("optimizer" in group.settings for group in self.groups) else "run"
 
     def pairs(self) -> list[tuple[Group, Group]]:
         """List the (baseline, projected) groups that are both there."""
@@ -137,7 +144,8 @@ def _compared(groups: tuple[Group, ...], unfinished: int) -> Comparison:
     comparison = Comparison(groups, unfinished)
     measured = [key for key in comparison.quantities() if key.startswith(_SCORE)]
     scores = [key for key in measured if not is_loss(key)] or measured
-    return Comparison(groups, unfinished, scores=tuple(scores))
+    recipes = dict.fromkeys(str(group.settings.get("recipe", "runs")) for group in groups)
+    return replace(comparison, scores=tuple(scores), title=" and ".join(recipes) or "runs")
 
 
 def _group(run: RunFolder, settings: dict[str, Any], prefix: str, groups: dict[str, Group]) -> Group:

@@ -45,15 +45,15 @@ function cells(runs, figure) {
 function range(figure) {
   let low = Infinity, high = -Infinity;
   for (const run of data.layers.runs) for (const row of run.values[figure.key] ?? []) for (const value of row) {
-    if (value === null || (figure.log && value <= 0)) continue;
+    if (value === null || (figure.ratio && value <= 0)) continue;
     low = Math.min(low, value);
     high = Math.max(high, value);
   }
-  return figure.log ? { low, high } : { low: 0, high: Math.max(high, 1e-9) };
+  return figure.ratio ? { low, high } : { low: 0, high: Math.max(high, 1e-9) };
 }
 
-function share(value, { low, high }, log) {
-  if (log) return value > 0 ? Math.log(value / low) / Math.log(high / low || 1) || 0 : 0;
+function share(value, { low, high }, ratio) {
+  if (ratio) return value > 0 ? Math.log(value / low) / Math.log(high / low || 1) || 0 : 0;
   return (value - low) / (high - low);
 }
 
@@ -94,16 +94,16 @@ function showMap() {
     .filter(({ name }) => name.toLowerCase().includes(chosen.find.toLowerCase()));
   if (!shown.some(({ layer }) => layer === chosen.layer)) chosen.layer = shown[0]?.layer ?? null;
   chosen.column = Math.min(chosen.column < 0 ? Infinity : chosen.column, map.x.length - 1);
-  byId("rows").style.setProperty("--row", shown.length > 60 ? "18px" : "26px");
+  byId("rows").style.setProperty("--row", `${Math.min(Math.max(Math.floor(400 / shown.length), 20), 52)}px`);
   byId("rows").style.setProperty("--columns", map.x.length);
   byId("rows").replaceChildren(...shown.map(({ name, layer }) => row(name, layer, bounds)));
   if (!shown.length) byId("rows").append(make("p", { class: "soft", textContent: "No weight has such a name." }));
   const middle = map.x[Math.floor((map.x.length - 1) / 2)];
   byId("ticks").replaceChildren(...[map.x[0], middle, map.x.at(-1)].map((x, i) =>
     make("span", { textContent: i ? String(x) : `${data.layers.unit} ${x}` })));
-  byId("scale-title").textContent = figure.axis + (figure.log ? ", log" : "");
-  byId("scale-low").textContent = written(bounds.low);
-  byId("scale-high").textContent = written(bounds.high);
+  byId("scale-title").textContent = figure.axis + (figure.ratio ? ", log scale" : "");
+  byId("scale-low").textContent = written(bounds.low, 2);
+  byId("scale-high").textContent = written(bounds.high, 2);
   paint(byId("scale-bar"), Array.from({ length: 128 }, (_, i) => i / 127));
   showChosen();
 }
@@ -111,7 +111,7 @@ function showMap() {
 function row(name, layer, bounds) {
   const values = map.cells[layer];
   const canvas = make("canvas", { width: values.length, height: 1, "aria-hidden": "true" });
-  paint(canvas, values.map((value) => (value === null ? null : share(value, bounds, map.figure.log))));
+  paint(canvas, values.map((value) => (value === null ? null : share(value, bounds, map.figure.ratio))));
   const there = values.filter((value) => value !== null);
   const option = make("div", { class: "row", role: "option", id: `row-${layer}`, title: name, "data-layer": layer,
     "aria-label": `${name}: ${map.figure.title} from ${written(there[0])} to ${written(there.at(-1))}` },

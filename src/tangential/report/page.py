@@ -20,7 +20,7 @@ from tangential.invariances import table as facts
 from tangential.pages import render as render_page
 from tangential.report import curves, pictures, tables
 from tangential.report.explorer import explorer
-from tangential.report.groups import Comparison, Group
+from tangential.report.groups import Comparison, Group, Run
 from tangential.report.series import Array
 from tangential.runs import replace_text
 
@@ -59,7 +59,7 @@ def render(comparison: Comparison, *, live: bool = False, scripts: bool = True, 
     """
     return render_page(
         "tangential.report",
-        title=" and ".join(_titles(comparison)),
+        title=comparison.title,
         about=_about(comparison),
         notes=comparison.notes,
         error=error,
@@ -125,19 +125,17 @@ def _digits(values: Array) -> list[float]:
     return [float(f"{value:.7g}") for value in values.tolist()]
 
 
-def _titles(comparison: Comparison) -> Iterable[str]:
-    return dict.fromkeys(str(group.settings.get("recipe", "runs")) for group in comparison.groups) or ["runs"]
-
-
 def _about(comparison: Comparison) -> str:
     """One line: how many optimizers and runs there are."""
-    runs = sum(len(group.runs) for group in comparison.groups)
-    last = max((int(s.x[-1]) for _, _, run in _runs(comparison) for s in run.curves.values()), default=0)
-    counts = ((len(comparison.groups), "optimizer"), (runs, "run"), (last, comparison.unit))
+    runs = _runs(comparison)
+    last = max((int(series.x[-1]) for _, _, run in runs for series in run.curves.values()), default=0)
+    counts = [(len(runs), "run"), (last, comparison.unit)]
+    if comparison.noun != "run":
+        counts.insert(0, (len(comparison.groups), comparison.noun))
     return ", ".join(f"{count:,} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
 
 
-def _runs(comparison: Comparison) -> Iterable[tuple[Group, int, Any]]:
+def _runs(comparison: Comparison) -> list[tuple[Group, int, Run]]:
     return [(group, seed, group.runs[seed]) for group in comparison.groups for seed in sorted(group.runs)]
 
 

@@ -71,7 +71,8 @@ def stretches(length: int, count: int) -> Array:
 
 
 def _thinned(band: Band, points: int) -> Band:
-    starts = stretches(len(band.x), points)
+    # The first and the last point stay as they are: they are what is read as a number.
+    starts = np.concatenate([[0], 1 + stretches(len(band.x) - 2, points - 2), [len(band.x) - 1]])
     ends = np.append(starts[1:], len(band.x))
     mean = np.add.reduceat(band.mean, starts) / (ends - starts)
     return Band(band.x[ends - 1], mean, np.minimum.reduceat(band.low, starts), np.maximum.reduceat(band.high, starts))

@@ -7,6 +7,7 @@ foreign site whose name is made to point here gets nothing.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -44,16 +45,14 @@ class Followed:
 
     def page(self) -> str:
         """Write the whole page as it is now."""
-        comparison, error = self._read()
-        return page.render(comparison, live=True, error=error)
+        return self._render(scripts=True)
 
     def news(self) -> tuple[str, str]:
         """What an open page needs to be as this one, and a word that is another whenever that has changed."""
         with self._lock:
             revision = self.revision()
             if revision != self._news[0]:
-                comparison, error = self._read()
-                self._news = revision, page.render(comparison, live=True, scripts=False, error=error)
+                self._news = revision, self._render(scripts=False)
             return self._news
 
     def revision(self) -> str:
@@ -61,7 +60,7 @@ class Followed:
         marks = [f"{path}:{mark.st_mtime_ns}:{mark.st_size}" for path, mark in self._files()]
         return f'"{hashlib.sha256(repr(marks).encode()).hexdigest()[:16]}"'
 
-    def _files(self) -> Iterable[tuple[Path, object]]:
+    def _files(self) -> Iterable[tuple[Path, os.stat_result]]:
         for run in self._runs():
             for name in (SETTINGS, METRICS, TELEMETRY, INVARIANCES):
                 path = run.path / name
@@ -78,13 +77,14 @@ class Followed:
                 continue
         return begun
 
-    def _read(self) -> tuple[Comparison, str]:
-        """The comparison, and what is wrong if it cannot be read: the page then says so, and asks again."""
+    def _render(self, *, scripts: bool) -> str:
+        """Write the page; where a file cannot be read it says which and why, and asks again when that has changed."""
         runs = self._runs()
         try:
-            return gather(runs, follow=True), "" if runs else "No run has begun here yet."
+            comparison, said = gather(runs, follow=True), "" if runs else "No run has begun here yet."
+            return page.render(comparison, live=True, scripts=scripts, error=said)
         except (ValueError, OSError) as error:
-            return Comparison((), 0), str(error)
+            return page.render(Comparison((), 0), live=True, scripts=scripts, error=str(error))
 
 
 class Server(ThreadingHTTPServer):
@@ -116,7 +116,6 @@ class Server(ThreadingHTTPServer):
 
 
 class _Answers(BaseHTTPRequestHandler):
-    server: Server
     server_version = "tangential"
     sys_version = ""
 
@@ -129,17 +128,19 @@ class _Answers(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def _answer(self, *, body: bool) -> None:
+        assert isinstance(self.server, Server)
+        followed = self.server.followed
         names = (f"{name}:{self.server.server_port}" for name in (ADDRESS, "localhost"))
         if self.headers.get("Host", "").lower() not in names:
             return self._send(HTTPStatus.MISDIRECTED_REQUEST, "This page is for this machine only.", body=body)
         if self.path == "/":
-            return self._send(HTTPStatus.OK, self.server.followed.page(), body=body)
+            return self._send(HTTPStatus.OK, followed.page(), body=body)
         if self.path != "/live":
             return self._send(HTTPStatus.NOT_FOUND, "There is nothing but the report here.", body=body)
         known = self.headers.get("If-None-Match")
-        if known is not None and known == self.server.followed.revision():
+        if known is not None and known == followed.revision():
             return self._send(HTTPStatus.NOT_MODIFIED, "", body=False)
-        revision, text = self.server.followed.news()
+        revision, text = followed.news()
         return self._send(HTTPStatus.OK, text, body=body, revision=revision)
 
     def _send(self, status: HTTPStatus, text: str, *, body: bool, revision: str = "") -> None:

@@ -17,12 +17,12 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** A number as people write it: four digits, with an exponent where it is very small or large. */
-function written(value) {
+/** A number as people write it: four digits, or so many, with an exponent where it is very small or large. */
+function written(value, digits = 4) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2).replace("e+", "e");
-  return String(Number(value.toPrecision(4)));
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(Math.min(digits - 1, 2)).replace("e+", "e");
+  return String(Number(value.toPrecision(digits)));
 }
 
 /** Text for plotly, which reads a little HTML. */

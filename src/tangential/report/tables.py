@@ -21,7 +21,7 @@ _DIFFERENCE = (
     "and a 95 % interval for the mean (bootstrap over the seeds). "
 )
 _EXPLAINED = {
-    "weight norm": "Weight norm: over the weights with more than one dimension, after the first → after the last {unit}. ",
+    "weight norm": "Weight norm: of weights with more than one dimension, after the first → after the last {unit}. ",
     "effective step": (
         "Effective step: how far one step moves w/|w|, over these weights and the steps of the first → last {unit}. "
     ),
@@ -56,7 +56,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much a projected optimizer's score is above its baseline's, seed by seed, and a 95 % interval for the mean."""
+    """How far a projected optimizer's score is above its baseline's, seed by seed, and a 95 % interval of the mean."""
 
     spread: Spread
     low: float
@@ -109,6 +109,7 @@ def table(comparison: Comparison) -> Table:
     summary = rows(comparison)
     scores = [key for key in comparison.scores[:SCORES] if any(key in row.scores for row in summary)]
     columns = {heading: cells for heading, cells in _columns(summary, scores) if any(cell.text for cell in cells)}
+    columns = {comparison.noun: [Cell(row.label) for row in summary], **columns}
     return Table(
         headings=tuple(columns),
         rows=tuple(zip(*columns.values(), strict=True)),
@@ -202,7 +203,6 @@ def _columns(summary: Sequence[Row], scores: Sequence[str]) -> list[tuple[str, l
     """Every column the table can have."""
     head, *others = scores or [""]
     return [
-        ("optimizer", [Cell(row.label) for row in summary]),
         (_heading(head), [_score_cell(row, head) for row in summary]),
         ("paper", [_paper_cell(row.paper) for row in summary]),
         ("difference", [_difference_cell(row.difference, head) for row in summary]),
@@ -264,7 +264,9 @@ def _scientific(value: float) -> str:
 
 
 def _deviation(spread: Spread, key: str) -> str:
-    return "" if isnan(spread.deviation) else f" ± {_number(spread.deviation, key)}"
+    if isnan(spread.deviation):
+        return ""
+    return f" ± {_number(spread.deviation, key)}" if curve(key).scale == 100 else f" ± {spread.deviation:.2g}"
 
 
 def _number(value: float, key: str, sign: str = "") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def gather_events(folders: Iterable[Path]) -> Comparison:
     groups: dict[str, Group] = {}
     dropped: list[str] = []
     empty: list[str] = []
-    for name, folder in _run_folders(list(folders)):
+    folders = list(folders)
+    for name, folder in _run_folders(folders):
         curves, settings = _read(folder, dropped)
         if not curves:
             empty.append(str(folder))
@@ -44,7 +46,8 @@ def gather_events(folders: Iterable[Path]) -> Comparison:
     if not groups:
         raise ValueError(f"{empty[0]}: its event files hold no scalar; a report is made of scalars")
     comparison = Comparison(tuple(groups.values()), 0, unit="step", notes=tuple(_notes(dropped, empty)))
-    return replace(comparison, scores=_scores(comparison.quantities()))
+    title = " and ".join(dict.fromkeys(folder.resolve().name for folder in folders))
+    return replace(comparison, title=title, scores=_scores(comparison.quantities()))
 
 
 def _run_folders(folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
@@ -62,20 +65,16 @@ def _run_folders(folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def _add(groups: dict[str, Group], name: str, run: Run, settings: dict[str, Any]) -> None:
-    """Put a run into the group of its seeds; a second run of one seed is a group of its own."""
+    """Put a run into the group of its seeds; one whose seed or hyper-parameters do not fit there stands for itself."""
     match = _SEED.search(name)
-    label, seed = (name[: match.start()] + name[match.end() :] or name, int(match[1])) if match else (name, 0)
-    label = label.strip("-_/ ") or name
+    label = (name[: match.start()] + name[match.end() :]).strip("-_./ ") if match else name
+    seed = int(match[1]) if match else 0
     shared = {key: value for key, value in settings.items() if key.lower() != "seed"}
-    group = groups.get(label)
-    if group is not None and (seed in group.runs or group.settings != shared):
-        label, group = name, groups.get(name)
-    while group is not None:
-        label = f"{label} (another)"
-        group = groups.get(label)
-    if label not in groups:
-        groups[label] = Group(label, None, {}, shared, {})
-    groups[label].runs[seed] = run
+    for candidate in chain((label or name, name), (f"{name} ({number})" for number in count(2))):
+        group = groups.setdefault(candidate, Group(candidate, None, {}, shared, {}))
+        if seed not in group.runs and group.settings == shared:
+            group.runs[seed] = run
+            return
 
 
 def _read(folder: Path, dropped: list[str]) -> tuple[dict[str, Series], dict[str, Any]]:
