@@ -102,7 +102,8 @@ def last(runs, optimizer, key):
 
 
 def logged(runs, optimizer, seed):
-    return [json.loads(line) for line in (runs / f"{optimizer}-seed{seed}" / "telemetry.jsonl").open()]
+    lines = (runs / f"{optimizer}-seed{seed}" / "telemetry.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def steps(runs, optimizer, name, epoch, figure, seeds=range(SEEDS)):
