@@ -49,7 +49,7 @@ figures: $(VENV)/.dev browser  ## the pictures of the documents, from the toys a
 	cp runs/toys/toy-2d.png runs/toys/toy-3d.png docs/images/
 	$(BIN)/tangential train digits --seeds 5 --out runs/digits
 	cp runs/digits/overview.png docs/images/digits.png
-	$(BIN)/python benchmarks/screenshot.py runs/digits/report.html docs/images/report.png
+	$(BIN)/python benchmarks/screenshot.py runs/digits/report.html docs/images
 
 browser:  ## a Chromium from the system's packages, for the browser tests, which are skipped without one
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \

@@ -61,7 +61,7 @@ function lastValue(line) {
 
 function described(chart) {
   const ends = visible(chart).map((line) => `${line.group} from ${written(line.mean[0])} to ${written(line.mean.at(-1))}`);
-  return `${chart.title} by ${data.unit}: ${ends.join("; ")}`;
+  return `${chart.title} by ${chart.unit ?? data.unit}: ${ends.join("; ")}`;
 }
 
 function traces(line) {
@@ -78,15 +78,15 @@ function traces(line) {
 }
 
 function plot(card) {
-  const lines = visible(card.chart), log = isLog(card);
+  const lines = visible(card.chart), log = isLog(card), unit = card.chart.unit ?? data.unit;
   const style = getComputedStyle(document.documentElement);
   const [ink, soft, line, page] = ["--ink", "--soft", "--line", "--page"].map((name) => style.getPropertyValue(name).trim());
-  const axis = { gridcolor: line, linecolor: line, zeroline: false, automargin: true, tickfont: { color: soft, size: 12 }, title: { standoff: 8 } };
+  const axis = { gridcolor: line, linecolor: line, zeroline: false, automargin: true, tickfont: { color: soft, size: 11.5 }, title: { standoff: 8 } };
   const last = Math.max(1, ...lines.map((each) => each.x.at(-1)));
   Plotly.react(card.querySelector(".plot"), lines.flatMap(traces), {
-    xaxis: { ...axis, title: { ...axis.title, text: plain(data.unit) }, ...(data.unit === "epoch" && last <= 10 ? { dtick: 1 } : {}) },
+    xaxis: { ...axis, title: { ...axis.title, text: plain(unit) }, ...(unit === "epoch" && last <= 10 ? { dtick: 1 } : {}) },
     yaxis: { ...axis, title: { ...axis.title, text: plain(short(card.chart.axis, 36)) }, type: log ? "log" : "linear",
-      ...(log ? { exponentformat: "power", ...ticks(lines) } : {}) },
+      ...(log ? { exponentformat: "power", tickfont: { color: soft, size: 10.5 }, ...ticks(lines) } : {}) },
     paper_bgcolor: "transparent", plot_bgcolor: "transparent", showlegend: false, margin: { l: 10, r: 14, t: 14, b: 10 },
     font: { color: ink, size: 13, family: 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif' },
     hovermode: "x unified", hoverlabel: { bgcolor: page, bordercolor: line, font: { color: ink } },

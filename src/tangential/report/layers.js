@@ -72,7 +72,8 @@ function showControls() {
     make("label", {}, make("input", { type: "radio", name: "figure", value: key, checked: key === chosen.figure }), title)));
   byId("find").hidden = names.length <= 12;
   byId("layers-unit").textContent = data.layers.unit === "epoch" ? "an epoch" : "a step";
-  byId("layers-notes").textContent = data.layers.notes.join(" ");
+  const balance = runs.some((run) => run.values.equilibrium) ? ["Dotted, among the angles: where weight decay and updates would balance."] : [];
+  byId("layers-notes").textContent = [...balance, ...data.layers.notes].join(" ");
 }
 
 function showLayers() {
@@ -90,13 +91,14 @@ function showMap() {
   const runs = exploredRuns(), bounds = range(figure);
   const longest = runs.reduce((one, other) => (other.x.length > one.x.length ? other : one));
   map = { figure, runs, cells: cells(runs, figure.key), x: longest.x };
+  const tail = commonTail(data.layers.names), room = Math.max(Math.floor((0.36 * byId("rows").clientWidth) / 8.2), 8);
   const shown = data.layers.names.map((name, layer) => ({ name, layer }))
     .filter(({ name }) => name.toLowerCase().includes(chosen.find.toLowerCase()));
   if (!shown.some(({ layer }) => layer === chosen.layer)) chosen.layer = shown[0]?.layer ?? null;
   chosen.column = Math.min(chosen.column < 0 ? Infinity : chosen.column, map.x.length - 1);
   byId("rows").style.setProperty("--row", `${Math.min(Math.max(Math.floor(400 / shown.length), 20), 52)}px`);
   byId("rows").style.setProperty("--columns", map.x.length);
-  byId("rows").replaceChildren(...shown.map(({ name, layer }) => row(name, layer, bounds)));
+  byId("rows").replaceChildren(...shown.map(({ name, layer }) => row(name, layer, bounds, short(name.slice(0, name.length - tail), room))));
   if (!shown.length) byId("rows").append(make("p", { class: "soft", textContent: "No weight has such a name." }));
   const middle = map.x[Math.floor((map.x.length - 1) / 2)];
   byId("ticks").replaceChildren(...[map.x[0], middle, map.x.at(-1)].map((x, i) =>
@@ -108,14 +110,20 @@ function showMap() {
   showChosen();
 }
 
-function row(name, layer, bounds) {
+/** How long the last part of all names is, such as ".weight", if it is the same for all. */
+function commonTail(names) {
+  const last = names[0].slice(names[0].lastIndexOf("."));
+  return names.length > 1 && names.every((name) => name.endsWith(last) && name !== last) ? last.length : 0;
+}
+
+function row(name, layer, bounds, label) {
   const values = map.cells[layer];
   const canvas = make("canvas", { width: values.length, height: 1, "aria-hidden": "true" });
   paint(canvas, values.map((value) => (value === null ? null : share(value, bounds, map.figure.ratio))));
   const there = values.filter((value) => value !== null);
   const option = make("div", { class: "row", role: "option", id: `row-${layer}`, title: name, "data-layer": layer,
     "aria-label": `${name}: ${map.figure.title} from ${written(there[0])} to ${written(there.at(-1))}` },
-    make("span", { class: "name", textContent: short(name, 24) }), make("span", { class: "strip" }, canvas));
+    make("span", { class: "name", textContent: label }), make("span", { class: "strip" }, canvas));
   return option;
 }
 
@@ -144,7 +152,7 @@ function say(layer, column) {
 function showLayer() {
   byId("layer-name").textContent = chosen.layer === null ? "" : data.layers.names[chosen.layer];
   byId("layer-about").textContent = chosen.layer === null ? "" : data.layers.about[chosen.layer];
-  showCharts(byId("layer-charts"), chosen.layer === null ? [] : data.layers.figures.map((figure) => ({ ...figure, lines: layerLines(figure) })));
+  showCharts(byId("layer-charts"), chosen.layer === null ? [] : data.layers.figures.map((figure) => ({ ...figure, unit: data.layers.unit, lines: layerLines(figure) })));
 }
 
 function layerLines(figure) {
@@ -197,6 +205,7 @@ byId("rows").addEventListener("keydown", (event) => {
   const [down, right] = moves[event.key];
   choose(layers[Math.min(Math.max(place + down, 0), last)], chosen.column + right);
 });
+window.addEventListener("resize", () => { if (data.layers) showMap(); });
 byId("figures").addEventListener("change", (event) => { chosen.figure = event.target.value; showMap(); });
 byId("run").addEventListener("change", (event) => { chosen.run = event.target.value; showMap(); });
 byId("filter").addEventListener("input", (event) => { chosen.find = event.target.value; showMap(); showLayer(); });

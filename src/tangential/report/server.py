@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -108,6 +109,11 @@ class Server(ThreadingHTTPServer):
             super().__init__((ADDRESS, port), _Answers)
         except OSError as error:
             raise ValueError(f"port {port}: {error.strerror}; choose another --port, or 0 for any") from error
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a browser that went away while it was answered; anything else is an error to see."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     @property
     def url(self) -> str:
