@@ -91,7 +91,8 @@ function showMap() {
   const runs = exploredRuns(), bounds = range(figure);
   const longest = runs.reduce((one, other) => (other.x.length > one.x.length ? other : one));
   map = { figure, runs, cells: cells(runs, figure.key), x: longest.x };
-  const tail = commonTail(data.layers.names), room = Math.max(Math.floor((0.36 * byId("rows").clientWidth) / 8.2), 8);
+  const room = Math.max(Math.floor((0.36 * byId("rows").clientWidth) / 8.2), 8); // letters that a row has for its name
+  const tail = data.layers.names.some((name) => name.length > room) ? commonTail(data.layers.names) : 0;
   const shown = data.layers.names.map((name, layer) => ({ name, layer }))
     .filter(({ name }) => name.toLowerCase().includes(chosen.find.toLowerCase()));
   if (!shown.some(({ layer }) => layer === chosen.layer)) chosen.layer = shown[0]?.layer ?? null;

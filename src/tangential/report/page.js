@@ -50,7 +50,7 @@ async function follow() {
     byId("status").textContent = "The server of this page does not answer; what you see is what it said last.";
     revision = null;
   }
-  setTimeout(follow, Math.max(2000, 5 * (performance.now() - began)));
+  setTimeout(follow, Math.max(2000, 3 * (performance.now() - began)));
 }
 
 function update(news) {
