@@ -10,7 +10,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from tangential.invariances import find_invariances
 from tangential.jobs import jobs
-from tangential.recipes import digits
+from tangential.recipes import RECIPES
 from tangential.runs import RunFolder, replace_text
 from tangential.train import fit
 
@@ -20,7 +20,7 @@ NAMES = ("0.0.weight", "1.0.weight", "3.0.weight", "6.weight")
 
 def train_digits(out, *, epochs=3, seeds=2, every=10):
     """Train every optimizer of the recipe from each seed, watched."""
-    recipe = replace(digits, epochs=epochs, seeds=seeds)
+    recipe = replace(RECIPES["digits"], epochs=epochs, seeds=seeds)
     found = find_invariances(recipe.task.model(), torch.rand(8, 1, 8, 8)).to_json()
     for job in jobs(recipe, out):
         job.folder.start(job.settings, {"command": "tangential train digits", "torch": torch.__version__})
