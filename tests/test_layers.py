@@ -28,11 +28,24 @@ LAYERS = [
     {"recipes", "report", "inspection"},
     {"jobs"},
     {"display", "inquiries"},
+    {"reporting"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-OPTIONAL = ("jax", "optax", "triton", "torchvision", "rich", "typer", "plotly", "matplotlib", "sklearn", "jinja2")
+OPTIONAL = (
+    "jax",
+    "optax",
+    "triton",
+    "torchvision",
+    "rich",
+    "typer",
+    "plotly",
+    "matplotlib",
+    "sklearn",
+    "jinja2",
+    "tensorboard",
+)
 
 
 def unit(path):

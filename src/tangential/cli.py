@@ -17,7 +17,6 @@ from typing import Annotated, Any, NoReturn
 
 import torch
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -29,8 +28,8 @@ from tangential.jobs import Job, jobs
 from tangential.overrides import override
 from tangential.provenance import environment
 from tangential.recipes import RECIPES, Recipe
-from tangential.report import page, tables
 from tangential.report.groups import gather
+from tangential.reporting import report, show
 from tangential.runs import find, make_folder
 from tangential.train import fit
 
@@ -147,7 +146,7 @@ def train(
         word, code = (str(stop), stop.code) if isinstance(stop, Stopped) else ("interrupted", 130)
         raise Stopped(f"{word}; to resume: {_command()}", code) from stop
     console.print(f"{len(todo) - finished} runs in {time.monotonic() - started:.0f} s", highlight=False)
-    _report(console, [out], out)
+    show(console, gather(find([out])), out)
 
 
 @app.command()
@@ -159,17 +158,7 @@ def recipes() -> None:
     Console().print(table)
 
 
-@app.command()
-def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders, or folders of run folders.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write; the first DIR if not given.")] = None,
-    debug: Debug = False,
-) -> None:
-    """Print the table of some runs and write the page and the plots."""
-    _report(Console(), folders, out or folders[0])
-
-
-for command in (inspect, theory, toy):
+for command in (report, inspect, theory, toy):
     app.command()(command)
 
 
@@ -191,27 +180,6 @@ def _train_job(job: Job, display: Display) -> None:
             display.epoch(job, record)
     except FloatingPointError as error:
         raise FloatingPointError(f"{job.optimizer}, seed {job.seed}: {error}") from error
-
-
-def _report(console: Console, folders: list[Path], out: Path) -> None:
-    comparison = gather(find(folders))
-    make_folder(out)
-    rows = tables.rows(comparison)
-    console.print(_table(rows))
-    console.print(tables.caption(rows), style="dim", highlight=False, markup=False)
-    if comparison.unfinished:
-        console.print(f"{comparison.unfinished} unfinished runs left out", highlight=False)
-    for path in page.save(comparison, out):
-        console.print(Text(str(path), overflow="fold"), soft_wrap=True)
-
-
-def _table(rows: list[tables.Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
-    for number, heading in enumerate(tables.HEADINGS):
-        table.add_column(heading, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*map(Text, tables.cells(row)))
-    return table
 
 
 def _command() -> str:
