@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import default_loader
-from torchvision.transforms import v2
 
 from tangential.data.generated import Gratings
 from tangential.data.images import Batch, InMemory, Part
+from tangential.data.keeping import kept_tensor
 from tangential.data.places import cache_folder, locate, unpacked
+
+if TYPE_CHECKING:  # torchvision costs a second to import, and most tasks do without
+    from torchvision.datasets import ImageFolder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, as every published model has them."""
@@ -50,7 +50,7 @@ class Files(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Fetch a batch."""
-        images = torch.stack([self.transform(default_loader(self.samples[i][0])) for i in indices])
+        images = torch.stack([self.transform(_opened(self.samples[i][0])) for i in indices])
         classes = torch.tensor([self.samples[i][1] for i in indices])
         return images.float() / 255, classes, *(mark[indices] for mark in self.marks)
 
@@ -138,13 +138,17 @@ class Cifar10Jpeg(InMemory):
         return Gratings(side=32, mean=self.mean, std=self.std, padding=self.padding, flip=self.flip)
 
 
-def cut_at_random(side: int) -> v2.Transform:
+def cut_at_random(side: int) -> Callable[[Any], Tensor]:
     """Cut out a random part (8 to 100 % of the area), scale it to `side` pixels and mirror half of them."""
+    from torchvision.transforms import v2
+
     return v2.Compose([v2.RandomResizedCrop(side, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()])
 
 
-def cut_from_centre(side: int, resize: int) -> v2.Transform:
+def cut_from_centre(side: int, resize: int) -> Callable[[Any], Tensor]:
     """Scale the shorter side to `resize` pixels and cut `side` pixels out of the centre."""
+    from torchvision.transforms import v2
+
     return v2.Compose([v2.Resize(resize, antialias=True), v2.CenterCrop(side), v2.PILToTensor()])
 
 
@@ -155,6 +159,8 @@ def found(folder: Path) -> ImageFolder:
     Raises:
         ValueError: There are no class folders in it, or one has no images.
     """
+    from torchvision.datasets import ImageFolder
+
     try:
         return ImageFolder(str(folder))
     except FileNotFoundError as error:
@@ -179,31 +185,21 @@ def decoded(folder: Path) -> tuple[Tensor, Tensor]:
     for path, _ in samples:
         about = Path(path).stat()
         mark.update(f"{path}\0{about.st_size}\0{about.st_mtime_ns}\0".encode(errors="surrogateescape"))
-    kept = cache_folder() / f"{folder.name}-{mark.hexdigest()[:12]}.pt"
-    if not kept.exists():
-        keep(kept, _decode([path for path, _ in samples], folder))
-    images = torch.load(kept, weights_only=True)
+    kept = cache_folder() / f"decoded-{folder.name}-{mark.hexdigest()[:12]}.pt"
+    images = kept_tensor(kept, lambda: _decode([path for path, _ in samples], folder))
     return images, torch.tensor([index for _, index in samples])
 
 
+def _opened(path: str) -> Any:
+    from torchvision.datasets.folder import default_loader
+
+    return default_loader(path)
+
+
 def _decode(paths: Sequence[str], folder: Path) -> Tensor:
-    images = [v2.functional.pil_to_tensor(default_loader(path)) for path in paths]
+    from torchvision.transforms.functional import pil_to_tensor
+
+    images = [pil_to_tensor(_opened(path)) for path in paths]
     if len({image.shape for image in images}) > 1:
         raise ValueError(f"the images in {folder} are not all of one size")
     return torch.stack(images)
-
-
-def keep(path: Path, images: Tensor) -> None:
-    """Write a tensor to a file that appears as a whole or not at all.
-
-    Raises:
-        OSError: The disk is full or the folder cannot be written.
-    """
-    with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            torch.save(images, file)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        finally:
-            Path(file.name).unlink(missing_ok=True)

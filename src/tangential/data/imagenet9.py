@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tangential.data.folders import MEAN, STD, Files, cut_at_random, cut_from_centre, found, keep
+from tangential.data.folders import MEAN, STD, Files, cut_at_random, cut_from_centre, found
 from tangential.data.generated import Gratings
 from tangential.data.images import Images, Part, loader
+from tangential.data.keeping import kept_tensor
 from tangential.data.places import cache_folder, locate
 from tangential.data.textures import clusters, grams, texture_net
 
@@ -97,11 +98,13 @@ class ImageNet9:
         weights = locate(self.root, name, get=f"https://download.pytorch.org/models/{name}", size="528 MB")
         mark = sha256(repr((weights, self.side, self.resize, samples)).encode()).hexdigest()[:12]
         kept = cache_folder() / f"imagenet9-clusters-{mark}.pt"
-        if not kept.exists():
-            images = Files(samples, cut_from_centre(self.side, self.resize))
+        images = Files(samples, cut_from_centre(self.side, self.resize))
+
+        def compute() -> Tensor:
             rows = grams(texture_net(weights), loader(images, batch_size=32))
-            keep(kept, clusters(rows, count=len(GROUPS), runs=RUNS))
-        return torch.load(kept, weights_only=True)
+            return clusters(rows, count=len(GROUPS), runs=RUNS)
+
+        return kept_tensor(kept, compute)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset
 
 Batch = tuple[Tensor, ...]
-"""Images `(batch, channels, height, width)` from 0 to 1, their classes `(batch,)`, and marks of the data set, if any."""
+"""Images `(batch, channels, height, width)` from 0 to 1, their classes `(batch,)`, and marks of the data set if any."""
 
 Part = Literal["train", "test"]
 D = TypeVar("D", bound="ImageData")
@@ -212,5 +212,5 @@ def loader(
     )
 
 
-def _as_it_is(batch: Batch) -> Batch:  # a function of a module, so that spawned workers can be sent it
+def _as_it_is(batch: Any) -> Any:  # a function of a module, so that spawned workers can be sent it
     return batch

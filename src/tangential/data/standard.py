@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import datasets
 
 from tangential.data.generated import Gratings
 from tangential.data.images import InMemory, Part
@@ -40,14 +40,14 @@ class Mnist(InMemory):
     mean = (0.1307,)
     std = (0.3081,)
     _folders: ClassVar[tuple[str, ...]] = ("mnist", "MNIST/raw")
-    _maker: ClassVar[type[datasets.MNIST]] = datasets.MNIST
+    _maker: ClassVar[str] = "MNIST"
     _get: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist, or with data.download=true,"
     _size: ClassVar[str] = "12 MB"
 
     def read(self, split: Part) -> tuple[Tensor, Tensor]:
         """Read one split as a whole."""
         if self.download:
-            self._maker(_home(self.root), train=split == "train", download=True)
+            _torchvision(self._maker)(_home(self.root), train=split == "train", download=True)
         return self._file(f"{_STEMS[split]}-images-idx3-ubyte")[:, None], self._file(
             f"{_STEMS[split]}-labels-idx1-ubyte"
         ).long()
@@ -69,7 +69,7 @@ class FashionMnist(Mnist):
     mean = (0.2860,)
     std = (0.3530,)
     _folders = ("fashion-mnist", "FashionMNIST/raw")
-    _maker = datasets.FashionMNIST
+    _maker = "FashionMNIST"
     _get = "https://github.com/zalandoresearch/fashion-mnist, or with data.download=true,"
     _size = "30 MB"
 
@@ -93,13 +93,13 @@ class Cifar10(InMemory):
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2470, 0.2435, 0.2616)
     _folder: ClassVar[str] = "cifar-10-batches-py"
-    _maker: ClassVar[type[datasets.CIFAR10]] = datasets.CIFAR10
+    _maker: ClassVar[str] = "CIFAR10"
     _size: ClassVar[str] = "170 MB"
 
     def read(self, split: Part) -> tuple[Tensor, Tensor]:
         """Read one split as a whole."""
         if self.download:
-            self._maker(_home(self.root), train=split == "train", download=True)
+            _torchvision(self._maker)(_home(self.root), train=split == "train", download=True)
         get = "https://www.cs.toronto.edu/~kriz/cifar.html, or with data.download=true,"
         return _cifar(self._maker, locate(self.root, self._folder, get=get, size=self._size).parent, split)
 
@@ -116,7 +116,7 @@ class Cifar100(Cifar10):
     mean = (0.5071, 0.4865, 0.4409)
     std = (0.2673, 0.2564, 0.2762)
     _folder = "cifar-100-python"
-    _maker = datasets.CIFAR100
+    _maker = "CIFAR100"
 
 
 @lru_cache(maxsize=8)
@@ -145,12 +145,17 @@ def read_idx(path: Path, changed: int = 0) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def _cifar(maker: type[datasets.CIFAR10], folder: Path, split: Part) -> tuple[Tensor, Tensor]:
+def _cifar(maker: str, folder: Path, split: Part) -> tuple[Tensor, Tensor]:
     try:
-        found = maker(folder, train=split == "train")
+        found = _torchvision(maker)(folder, train=split == "train")
     except RuntimeError as error:
         raise ValueError(f"the CIFAR files in {folder} are broken ({error}); get them again") from error
     return torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets)
+
+
+def _torchvision(name: str) -> Any:
+    """A data set of torchvision, which costs a second to import, and most tasks do without."""
+    return getattr(importlib.import_module("torchvision.datasets"), name)
 
 
 def _home(root: str | None) -> str:

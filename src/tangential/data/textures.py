@@ -8,7 +8,6 @@ from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.vgg import cfgs, make_layers
 
 from tangential.data.images import Batch
 from tangential.nets.normalized import Normalized
@@ -28,6 +27,8 @@ def texture_net(weights: Path | None) -> nn.Module:
     Raises:
         ValueError: The file is no such file.
     """
+    from torchvision.models.vgg import cfgs, make_layers  # costs a second to import, and most tasks do without
+
     net = make_layers(cfgs["D"])[:_LAYERS]
     if weights is not None:
         try:
@@ -69,6 +70,6 @@ def clusters(rows: Tensor, *, count: int, runs: int) -> Tensor:
     for seed in range(runs):
         with catch_warnings():
             simplefilter("ignore")  # of memory leaks on Windows, of fewer distinct points than clusters
-            means = MiniBatchKMeans(count, random_state=seed, n_init=3)
+            means = MiniBatchKMeans(count, random_state=seed)
             found.append(torch.from_numpy(means.fit_predict(rows.numpy())).long())
     return torch.stack(found, dim=1)

@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
-from torchvision import models
 
 
 def named(*, channels: int, classes: int, name: str, **settings: Any) -> nn.Module:
@@ -31,7 +30,7 @@ def named(*, channels: int, classes: int, name: str, **settings: Any) -> nn.Modu
     if library not in ("", "torchvision", "timm"):
         raise ValueError(f"net.name={name!r}: the library must be torchvision or timm, as in timm:{plain}")
     try:
-        if library != "timm" and plain in models.list_models(module=models):
+        if library != "timm" and plain in _models().list_models(module=_models()):
             return _torchvision(plain, channels=channels, classes=classes, **settings)
         if library != "torchvision" and (timm := _timm()) and timm.is_model(plain):
             return timm.create_model(plain, pretrained=False, in_chans=channels, num_classes=classes, **settings)
@@ -47,17 +46,22 @@ def cifar_resnet18(*, channels: int, classes: int) -> nn.Module:
         >>> sum(weight.numel() for weight in cifar_resnet18(channels=3, classes=10).parameters())
         11173962
     """
-    net = models.resnet18(num_classes=classes)
+    net = _models().resnet18(num_classes=classes)
     net.conv1 = nn.Conv2d(channels, 64, kernel_size=3, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-    net.maxpool = nn.Identity()  # type: ignore[assignment]
+    net.maxpool = nn.Identity()
     return net
 
 
 def _torchvision(name: str, *, channels: int, classes: int, **settings: Any) -> nn.Module:
     if channels != 3:
         raise ValueError(f"net.name={name!r}: torchvision's models take 3 channels, not {channels}; try timm:{name}")
-    return models.get_model(name, weights=None, num_classes=classes, **settings)
+    return _models().get_model(name, weights=None, num_classes=classes, **settings)
+
+
+def _models() -> Any:
+    """The models of torchvision, which costs a second to import, and most tasks do without."""
+    return importlib.import_module("torchvision.models")
 
 
 def _timm() -> Any:
@@ -70,7 +74,7 @@ def _timm() -> Any:
 
 def _near(name: str) -> str:
     timm = _timm()
-    known = {*models.list_models(module=models), *(timm.list_models() if timm else ())}
+    known = {*_models().list_models(module=_models()), *(timm.list_models() if timm else ())}
     near = get_close_matches(name, sorted(known), n=4, cutoff=0.5)
     hint = f"near ones are {', '.join(near)}" if near else "see torchvision.models.list_models()"
     return hint if timm else f"{hint}; more with: pip install timm"

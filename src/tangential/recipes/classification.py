@@ -5,8 +5,8 @@ centre of 224 in testing, a cosine schedule, 100 epochs for the ResNets and 150 
 
 Weight decay: the paper's "1e-4" is what a weight loses in each step at the full learning rate. In torch's notation
 AdamW and AdamP multiply by `1 - lr * weight_decay`, so that takes `weight_decay=0.1` at `lr=1e-3`. SGD adds
-`weight_decay * w` to the gradient, and momentum 0.9 makes ten of each: `weight_decay=1e-4` at `lr=0.1` comes to the same
-1e-4, and SGDP, which multiplies by `1 - lr * weight_decay / (1 - momentum)`, loses exactly that. A weight that is
+`weight_decay * w` to the gradient, and momentum 0.9 makes ten of each: `weight_decay=1e-4` at `lr=0.1` comes to the
+same 1e-4, and SGDP, which multiplies by `1 - lr * weight_decay / (1 - momentum)`, loses exactly that. A weight that is
 projected decays by a tenth of it (`wd_ratio`).
 """
 
@@ -80,8 +80,8 @@ imagenet_resnet50_cutmix = replace(
 )
 
 # Batch 1024 and label smoothing are the paper's. It searched learning rate and decay for each optimizer; known is only
-# AdamW's 2e-3, with a decay that begins with 5e: 5e-2 would be 1e-4 per step again. SGD's rate is scaled with the batch,
-# as is usual, and its decay so that a step still loses 1e-4.
+# AdamW's 2e-3, with a decay that begins with 5e: 5e-2 would be 1e-4 per step again. SGD's rate is scaled with the
+# batch, as is usual, and its decay so that a step still loses 1e-4.
 imagenet_mobilenetv2 = replace(
     imagenet_resnet18,
     name="imagenet-mobilenetv2",

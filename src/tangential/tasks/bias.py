@@ -81,7 +81,7 @@ class Bias:
         return Headline("unbiased_accuracy", "unbiased accuracy (%)", scale=100.0)
 
     def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Batch]:
-        """Give the batches of one pass; in training without a last smaller one, of which HSIC might not be estimated."""
+        """Give the batches of one pass; in training without a last smaller one, too small for HSIC maybe."""
         train = split == "train"
         images = self.data.load(split)
         return loader(images, batch_size=batch_size, order=order, workers=self.workers, drop_last=train)
