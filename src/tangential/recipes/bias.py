@@ -12,8 +12,8 @@ The optimizers are the code's: torch's Adam, whose weight decay is coupled (it i
 its size), and AdamP, whose decay is decoupled (`lr * weight_decay` = 1e-7 per step). The same number is not the same
 decay.
 
-HSIC is the unbiased estimator that ReBias names. Its published code subtracts the kernel's diagonal as a row from all
-rows; `task.diagonal=rebias` does so too.
+HSIC is the unbiased estimator that ReBias names. Its published code treats the diagonals of the kernels in another way,
+which for Gaussian kernels comes to the same number.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ biased_mnist_small = replace(
         f=partial(simple_conv_net, kernel=7, width=4),
         g=partial(simple_conv_net, kernel=1, width=4),
     ),
+    schedule=partial(cosine, end=0.0),
     epochs=6,
     batch_size=128,
     paper={},

@@ -17,7 +17,7 @@ from tangential.data.images import Batch, ImageData, loader
 from tangential.nets.pair import Pair
 from tangential.nets.simple_conv import simple_conv_net
 from tangential.task import Headline, Objective, Split
-from tangential.tasks.hsic import DIAGONALS, hsic
+from tangential.tasks.hsic import hsic
 
 
 class BiasedData(ImageData, Protocol):
@@ -48,11 +48,10 @@ class Bias:
         f_weight: Weight of the dependence in the loss of `f`.
         g_weight: Weight of the dependence in the loss of `g`.
         bandwidth: σ of the Gaussian kernels; None for the median distance within each batch.
-        diagonal: See `hsic`: `"zero"` as published, `"rebias"` as in ReBias's own code.
         workers: Processes that load images from disk; 0 loads in the training's own.
 
     Raises:
-        ValueError: A bandwidth that is not positive, or an unknown `diagonal`.
+        ValueError: A bandwidth that is not positive.
 
     Example:
         >>> task = Bias().smoke()
@@ -66,14 +65,11 @@ class Bias:
     f_weight: float = 1.0
     g_weight: float = 1.0
     bandwidth: float | None = 1.0
-    diagonal: str = "zero"
     workers: int = 0
 
     def __post_init__(self) -> None:
         if self.bandwidth is not None and self.bandwidth <= 0:
             raise ValueError(f"bandwidth={self.bandwidth}: must be positive, or none for the median")
-        if self.diagonal not in DIAGONALS:
-            raise ValueError(f"diagonal={self.diagonal!r}: must be one of {', '.join(DIAGONALS)}")
 
     @property
     def headline(self) -> Headline:
@@ -123,4 +119,4 @@ class Bias:
         return replace(self, data=self.data.smoke(), workers=0)
 
     def _dependence(self, wanted: Tensor, biased: Tensor) -> Tensor:
-        return hsic(wanted, biased, bandwidth=self.bandwidth, diagonal=self.diagonal)
+        return hsic(wanted, biased, bandwidth=self.bandwidth)

@@ -5,28 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-DIAGONALS = ("zero", "rebias")
 
-
-def hsic(x: Tensor, y: Tensor, *, bandwidth: float | None = 1.0, diagonal: str = "zero") -> Tensor:
+def hsic(x: Tensor, y: Tensor, *, bandwidth: float | None = 1.0) -> Tensor:
     """Estimate the dependence of two features from a batch, without bias (Song et al., 2012, eq. 5).
 
     For n samples with kernel matrices K and L, their diagonals set to zero:
 
         HSIC = [tr(KL) + 1'K1 1'L1 / ((n-1)(n-2)) - 2 1'KL1 / (n-2)] / (n(n-3))
 
+    The published code of ReBias takes the diagonal, as a row, from every row instead. For a kernel with ones on its
+    diagonal that is zero on the diagonal too, and one less everywhere else, which the estimate does not feel.
+
     Args:
         x: Features `(n, d)`, at least four of them.
         y: Features `(n, e)` of the same samples.
         bandwidth: σ of the Gaussian kernels exp(-|x - x'|² / 2σ²); None for the median distance of each batch.
-        diagonal: `"zero"`, as published; `"rebias"` takes the diagonal as a row from every row instead, which is what
-            the published code of ReBias does and which is not unbiased.
 
     Returns:
         A number; zero on average if the features are independent, and then negative as often as not.
 
     Raises:
-        ValueError: Less than four samples, not as many of both, or an unknown `diagonal`.
+        ValueError: Less than four samples, or not as many of both.
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0]])
@@ -35,9 +34,7 @@ def hsic(x: Tensor, y: Tensor, *, bandwidth: float | None = 1.0, diagonal: str =
     """
     if len(x) != len(y) or len(x) < 4:
         raise ValueError(f"HSIC needs at least 4 samples, as many of both; got {len(x)} and {len(y)}")
-    if diagonal not in DIAGONALS:
-        raise ValueError(f"diagonal={diagonal!r}: must be one of {', '.join(DIAGONALS)}")
-    return estimate(gaussian(x, bandwidth), gaussian(y, bandwidth), diagonal=diagonal)
+    return estimate(gaussian(x, bandwidth), gaussian(y, bandwidth))
 
 
 def gaussian(x: Tensor, bandwidth: float | None) -> Tensor:
@@ -52,14 +49,10 @@ def gaussian(x: Tensor, bandwidth: float | None) -> Tensor:
     return torch.exp(-squares / (2 * median))
 
 
-def estimate(k: Tensor, l: Tensor, *, diagonal: str = "zero") -> Tensor:  # noqa: E741  # the paper's letters
-    """Evaluate the estimator on two kernel matrices `(n, n)`; see `hsic`."""
+def estimate(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741  # the paper's letters
+    """Evaluate the estimator on two kernel matrices `(n, n)`, whose diagonals do not matter; see `hsic`."""
     n = len(k)
-    k, l = _off_diagonal(k, diagonal), _off_diagonal(l, diagonal)  # noqa: E741
+    k, l = (kernel - torch.diag(kernel.diagonal()) for kernel in (k, l))  # noqa: E741
     paths = k.sum(dim=0) @ l.sum(dim=1)  # 1'KL1
     total = (k * l.T).sum() + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * paths / (n - 2)
     return total / (n * (n - 3))
-
-
-def _off_diagonal(kernel: Tensor, diagonal: str) -> Tensor:
-    return kernel - (torch.diag(kernel.diagonal()) if diagonal == "zero" else kernel.diagonal())
