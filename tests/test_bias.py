@@ -197,6 +197,8 @@ def test_f_pays_for_dependence_and_g_is_paid_for_it():
 
 def test_training_batches_are_never_too_small_for_hsic_and_test_batches_are_complete():
     assert [len(classes) for _, classes in small.batches("train", batch_size=150)] == [150, 150]
+    with pytest.raises(ValueError, match="batch_size=401: there are only 400 training images"):
+        small.batches("train", batch_size=401)
     assert sum(len(classes) for _, classes, _ in small.batches("test", batch_size=150)) == 1200
 
 
@@ -285,7 +287,7 @@ def test_imagenet9_takes_its_classes_by_their_place_among_the_thousand(thousand,
     with pytest.raises(ValueError, match=r"no vgg16-397923af\.pth .*528 MB"):
         data.load("test")
     torch.manual_seed(0)
-    state = texture_net(None).net.state_dict()
+    state = texture_net(None).state_dict()
     torch.save({f"features.{name}": value for name, value in state.items()}, thousand / "vgg16-397923af.pth")
     test = data.load("test")
     _, classes, tests, cells = next(iter(loader(test, batch_size=99)))

