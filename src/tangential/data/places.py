@@ -38,7 +38,7 @@ def locate(root: str | None, *names: str, get: str, size: str) -> Path:
     if folder is None:
         raise ValueError(
             f"no folder of data sets; get {names[0]} from {get} ({size}), put it in a folder and name the folder with "
-            f"data.root=FOLDER or {VARIABLE}"
+            f"task.data.root=FOLDER or {VARIABLE}"
         )
     for name in names:
         if (path := Path(folder) / name).exists():

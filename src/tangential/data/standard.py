@@ -41,7 +41,7 @@ class Mnist(InMemory):
     std = (0.3081,)
     _folders: ClassVar[tuple[str, ...]] = ("mnist", "MNIST/raw")
     _maker: ClassVar[str] = "MNIST"
-    _get: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist, or with data.download=true,"
+    _get: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist, or with task.data.download=true,"
     _size: ClassVar[str] = "12 MB"
 
     def read(self, split: Part) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ class FashionMnist(Mnist):
     std = (0.3530,)
     _folders = ("fashion-mnist", "FashionMNIST/raw")
     _maker = "FashionMNIST"
-    _get = "https://github.com/zalandoresearch/fashion-mnist, or with data.download=true,"
+    _get = "https://github.com/zalandoresearch/fashion-mnist, or with task.data.download=true,"
     _size = "30 MB"
 
 
@@ -100,7 +100,7 @@ class Cifar10(InMemory):
         """Read one split as a whole."""
         if self.download:
             _torchvision(self._maker)(_home(self.root), train=split == "train", download=True)
-        get = "https://www.cs.toronto.edu/~kriz/cifar.html, or with data.download=true,"
+        get = "https://www.cs.toronto.edu/~kriz/cifar.html, or with task.data.download=true,"
         return _cifar(self._maker, locate(self.root, self._folder, get=get, size=self._size).parent, split)
 
     def smoke(self) -> Gratings:
@@ -162,5 +162,5 @@ def _home(root: str | None) -> str:
     """Where a download goes."""
     folder = root or os.environ.get(VARIABLE)
     if folder is None:
-        raise ValueError(f"no folder to download into; name one with data.root=FOLDER or {VARIABLE}")
+        raise ValueError(f"no folder to download into; name one with task.data.root=FOLDER or {VARIABLE}")
     return folder
