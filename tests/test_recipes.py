@@ -47,14 +47,23 @@ def test_recipe_leaves_the_projection_at_its_defaults_and_states_the_decay(name)
         assert "weight_decay" in make.keywords
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("optimizer", ["sgd", "sgdp", "adamw", "adamp"])
+FIRST = ("biased-mnist-0.997", "biased-mnist-small")
+
+
+def runs():
+    """Every recipe with every optimizer; those that differ from another one in a few numbers with one optimizer."""
+    for name, recipe in RECIPES.items():
+        twin = name not in FIRST and name.startswith(("biased-mnist", "imagenet-resnet50", "cifar10-adversarial-l2"))
+        yield from [(name, each) for each in recipe.optimizers][-1 if twin or name.endswith("-nowd") else 0 :]
+
+
+@pytest.mark.parametrize(("name", "optimizer"), list(runs()))
 def test_recipe_trains_in_smoke(name, optimizer, tmp_path):
     recipe = RECIPES[name].smoke()
     folder = RunFolder(tmp_path)
     folder.start(recipe.settings(optimizer, 0), {})
     (record,) = fit(recipe.plan(optimizer, 0), folder)
-    assert 0 <= record["test_accuracy"] <= 1
+    assert record[f"test_{recipe.task.headline.name}"] >= 0
     assert record["effective_step"] > 0
 
 
