@@ -13,7 +13,7 @@ SOURCE = Path(tangential.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS = [
-    {"algorithm", "blocks", "precision"},
+    {"algorithm", "blocks", "precision", "rotation"},
     {"kernels"},
     {"backends"},
     {"checks"},

@@ -74,24 +74,39 @@ class Layout:
         """Give every row what its run has: `(runs,)` to `(rows,)`."""
         return x if self.uniform == 1 else x[self.owner]
 
+    def views(self, sums: Tensor, how: Projection, votes: Votes | None = None) -> tuple[Tensor, Tensor]:
+        """Whether the weight of each row is projected by channel, and whether as a layer, by the paper's test.
+
+        From the four sums that `row_sums` gave. Shape `(rows,)` each.
+        """
+        elements, channels = self.spread(self.elements.to(sums.dtype)), self.spread(self.lengths)
+        by_channel, by_layer = cosine_views(sums.unbind(), elements, channels, how, self._over)
+        if votes is None:
+            return by_channel, by_layer
+        settled = votes.settle(by_channel[self.first], by_layer.expand_as(by_channel)[self.first])
+        return self.spread(settled[0]), self.spread(settled[1])
+
     def keep(self, sums: Tensor, how: Projection, votes: Votes | None = None) -> Tensor:
         """The factor on the weight for every row, from what `row_sums` gave. Shape `(rows,)`."""
-        if len(sums) == 4:
-            over = Reduction(
-                total=lambda x: self.spread(self.total(x)),
-                largest=lambda x: self.spread(self.largest(x)),
-                where=torch.where,
-            )
-            elements, channels = self.spread(self.elements.to(sums.dtype)), self.spread(self.lengths)
-            by_channel, by_layer = cosine_views(sums.unbind(), elements, channels, how, over)
-            if votes is not None:
-                settled = votes.settle(by_channel[self.first], by_layer.expand_as(by_channel)[self.first])
-                by_channel, by_layer = (self.spread(view) for view in settled)
-            found = view_radial(sums.unbind(), by_channel, how, over)
+        return self.factors(sums, how, self.views(sums, how, votes) if len(sums) == 4 else None)
+
+    def factors(self, sums: Tensor, how: Projection, views: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The same, from what the test said; None where it is not asked."""
+        if views is not None:
+            by_channel, by_layer = views
+            found = view_radial(sums.unbind(), by_channel, how, self._over)
             return torch.where(by_channel | by_layer, how.keep(found), how.plain)
         ww, wu = (self.total(x) for x in sums)
         keep = how.keep(radial(ww, wu, eps=how.eps, where=torch.where))
         return self.spread(keep if self.invariant is None else torch.where(self.invariant, keep, how.plain))
+
+    @property
+    def _over(self) -> Reduction:
+        return Reduction(
+            total=lambda x: self.spread(self.total(x)),
+            largest=lambda x: self.spread(self.largest(x)),
+            where=torch.where,
+        )
 
 
 def _lay_out(shapes: Shapes, blocks: Blocks | str, device: torch.device) -> Layout:
