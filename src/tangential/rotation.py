@@ -47,7 +47,7 @@ def adamw_rotation(*, lr: float, decay: float, beta1: float) -> float:
 def projected_rotation(keep: float) -> float:
     """The same for SGDP and AdamP: `tan^2 = 1/keep^2 - 1`, which needs a settled norm and nothing of the gradients.
 
-    Its norm follows `|w_{t+1}|^2 = keep^2 |w_t|^2 + lr^2 |q|^2`. Once that is settled, `lr^2 |q|^2 = (1 - keep^2) |w|^2`,
+    The norm follows `|w_{t+1}|^2 = keep^2 |w_t|^2 + lr^2 |q|^2`. Once it is settled, `lr^2 |q|^2 = (1 - keep^2) |w|^2`,
     and the step that leads there is orthogonal to the decayed weight. Not in the paper; derived here.
 
     Args:

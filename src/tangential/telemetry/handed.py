@@ -17,6 +17,7 @@ from tangential.backends.batch import Lot, counts, projected
 from tangential.backends.rows import lay_out
 from tangential.backends.votes import Votes
 from tangential.blocks import Blocks
+from tangential.checks import check_gradients
 from tangential.precision import wide
 from tangential.projected import Projected
 from tangential.telemetry.cuts import cut, dots, pieces, real
@@ -45,6 +46,7 @@ def handed(optimizer: Projected, watched: list[Watched]) -> Iterator[Part]:
     """
     places = {}
     for lot in optimizer.lots():
+        check_gradients(lot.weights, lot.grads)
         taken = counts(lot.steps, lot.capturable) if lot.steps else []
         places |= {id(p): (lot, i, t + 1) for i, (p, t) in enumerate(zip(lot.weights, taken, strict=True))}
     for one in watched:

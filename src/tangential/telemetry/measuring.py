@@ -57,7 +57,7 @@ class Measurement:
 
         if "closure" in kwargs:
             return args, {**kwargs, "closure": watched_closure}
-        return (args[0], watched_closure, *args[2:]), kwargs
+        return (*args[:1], watched_closure, *args[2:]), kwargs
 
     @torch.no_grad()
     def _see_gradients(self) -> None:
@@ -70,6 +70,8 @@ class Measurement:
     @torch.no_grad()
     def parts(self) -> list[Part]:
         """What every weight that stepped did, once the step has been taken, in the order of the weights."""
+        if not self._seen:  # the optimizer did not call the closure it was given
+            self._see_gradients()
         found = {id(part.one): part for part in self._parts}
         for copy in self._copies:
             if copy.stepped:

@@ -132,7 +132,7 @@ def _by_identity(names: Names | None) -> dict[int, tuple[str, Tensor]]:
     if names is None:
         return {}
     try:
-        pairs = [(name, weight) for name, weight in (names.items() if isinstance(names, Mapping) else names)]
+        pairs: list[Any] = [(name, weight) for name, weight in (names.items() if isinstance(names, Mapping) else names)]
         fits = all(isinstance(name, str) and isinstance(weight, Tensor) for name, weight in pairs)
     except (TypeError, ValueError):
         fits, pairs = False, []
