@@ -7,6 +7,7 @@ import timm.optim
 import torch
 from torch import nn
 from torch.distributed.tensor import DeviceMesh, DTensor, Replicate
+from torch.optim import SGD, Adam, AdamW
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -151,8 +152,6 @@ def _agree(found, reference, p, tolerance):
 @pytest.mark.parametrize("closure", [False, True])
 @pytest.mark.parametrize("name", OURS | OTHERS)
 def test_figures_are_those_of_the_weights_before_and_after(name, closure):
-    if closure and name == "Adafactor":
-        pytest.skip("torch's Adafactor is one of many here; the closure is handled before it")
     compare(model(), (OURS | OTHERS)[name], closure=closure)
 
 
@@ -165,7 +164,7 @@ def test_in_float32_they_agree_up_to_the_rounding_of_the_weights(name):
     compare(model(torch.float32), (OURS | OTHERS)[name], tolerance=2e-5)  # 6e-8 of |w|, against updates of 1e-2
 
 
-@pytest.mark.parametrize("name", ["AdamP cosine", "AdamP any ", "SGDP", "timm AdamP", "SGD"])
+@pytest.mark.parametrize("name", ["AdamP cosine", "AdamP any ", "SGDP", "SGD"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_in_half_precision_what_counts_is_what_was_stored(name, dtype):
     compare(model(dtype), (OURS | OTHERS)[name], tolerance=1e-9)
@@ -249,15 +248,15 @@ def test_what_is_said_of_projection_is_what_the_kernel_did():
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0.1), adamw_rotation(lr=1e-3, decay=0.1, beta1=0.9)),
-        (lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=1e-3), sgd_rotation(lr=0.1, decay=1e-3, momentum=0.9)),
-        (lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=1e-3, nesterov=True), None),
-        (lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0), None),
-        (lambda p: torch.optim.Adam(p, 1e-3, weight_decay=0.1), None),
-        (lambda p: torch.optim.AdamW(p, torch.tensor(1e-3), weight_decay=0.1), adamw_rotation(lr=1e-3, decay=0.1, beta1=0.9)),
+        (lambda p: AdamW(p, 1e-3, weight_decay=0.1), adamw_rotation(lr=1e-3, decay=0.1, beta1=0.9)),
+        (lambda p: SGD(p, 0.1, 0.9, weight_decay=1e-3), sgd_rotation(lr=0.1, decay=1e-3, momentum=0.9)),
+        (lambda p: SGD(p, 0.1, 0.9, weight_decay=1e-3, nesterov=True), None),
+        (lambda p: AdamW(p, 1e-3, weight_decay=0), None),
+        (lambda p: Adam(p, 1e-3, weight_decay=0.1), None),
+        (lambda p: AdamW(p, torch.tensor(1e-3), weight_decay=0.1), adamw_rotation(lr=1e-3, decay=0.1, beta1=0.9)),
         (lambda p: AdamP(p, 1e-3, weight_decay=0.1, blocks=Blocks()), projected_rotation(1 - 1e-3 * 0.1 * 0.1)),
         (lambda p: AdamP(p, 1e-3, weight_decay=0.1, blocks=None), adamw_rotation(lr=1e-3, decay=0.1, beta1=0.9)),
-        (lambda p: SGDP(p, 0.1, 0.9, weight_decay=1e-3, blocks=Blocks(), wd_ratio=1), projected_rotation(1 - 0.1 * 1e-2)),
+        (lambda p: SGDP(p, 0.1, 0.9, weight_decay=1e-3, blocks=Blocks(), wd_ratio=1), projected_rotation(0.999)),
         (lambda p: SGDP(p, 0.1, 0.9, weight_decay=1e-3, blocks=None), sgd_rotation(lr=0.1, decay=1e-3, momentum=0.9)),
     ],
 )  # fmt: skip
@@ -275,8 +274,8 @@ def test_the_angle_of_adamw_settles_at_the_prediction():
     torch.manual_seed(0)
     w = nn.Parameter(torch.randn(8, 512))
     optimizer = torch.optim.AdamW([w], lr=0.02, weight_decay=0.5)
-    with watch(optimizer, every=1, keep=300) as telemetry:
-        for _ in range(700):
+    with watch(optimizer, every=10, keep=20) as telemetry:
+        for _ in range(500):
             x = torch.randn_like(w)
             w.grad = x - (x * w).sum(1, keepdim=True) / (w * w).sum(1, keepdim=True) * w.detach()
             optimizer.step()
@@ -302,7 +301,7 @@ class Reads(TorchDispatchMode):
 class Transfers(TorchFunctionMode):
     """Lists what is read until everything was brought to the host, and how often that happened."""
 
-    READS = {Tensor_method for Tensor_method in ("item", "tolist", "__bool__", "__float__", "numpy", "__int__")}
+    READS = ("item", "tolist", "numpy", "__bool__", "__float__", "__int__")
 
     def __init__(self):
         super().__init__()
@@ -427,11 +426,6 @@ def test_weights_that_do_not_fit_the_limit_take_turns():
     assert measured == [["0.0"], ["0.1"], ["0.2"]]
 
 
-def scaler_of(found_inf):
-    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    return scaler
-
-
 @pytest.mark.parametrize("name", ["AdamW", "AdamW fused", "AdamP cosine", "timm AdamP"])
 def test_a_step_that_a_scaler_skips_is_no_step(name):
     net = model(torch.float32)
@@ -539,35 +533,38 @@ def test_parameters_added_later_are_watched():
         assert telemetry.latest["weights"]["1.0"]["angle"] > 0
 
 
-def test_measuring_does_not_change_training():
-    for name, make in (OURS | OTHERS).items():
-        plain, watched = model(), model()
-        a, b = make(plain), make(watched)
-        with watch(b, every=1):
-            for i in range(25):  # sticky blocks vote for 20 steps
-                for net, optimizer in ((plain, a), (watched, b)):
-                    backward(net, i)
-                    optimizer.step()
-        for p, q in zip(plain.parameters(), watched.parameters(), strict=True):
-            assert torch.equal(p, q), name
+@pytest.mark.parametrize("name", ["AdamP any ", "SGDP nesterov", "AdamW"])
+def test_measuring_does_not_change_training(name):
+    plain, watched = model(), model()
+    a, b = (OURS | OTHERS)[name](plain), (OURS | OTHERS)[name](watched)
+    with watch(b, every=1):
+        for i in range(22):  # sticky blocks vote for 20 steps
+            for net, optimizer in ((plain, a), (watched, b)):
+                backward(net, i)
+                optimizer.step()
+    for p, q in zip(plain.parameters(), watched.parameters(), strict=True):
+        assert torch.equal(p, q)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("name", ["AdamW", "SGD", "AdamP cosine", "AdamP foreach "])
-def test_compiled_models_and_steps_are_measured_the_same(name):
-    torch._dynamo.reset()
+@pytest.mark.parametrize("make", [OTHERS["AdamW"], lambda net: AdamP(net.parameters(), 1e-2, foreach=True)])
+def test_compiled_models_and_steps_are_measured_the_same(make):
     found = []
     for compiles in (False, True):
-        net = model()
-        optimizer = (OURS | OTHERS)[name](net)
-        run = torch.compile(net, backend="eager") if compiles else net
-        step = torch.compile(optimizer.step, backend="eager") if compiles else optimizer.step
-        with watch(optimizer, every=2, names=net.named_parameters()) as telemetry:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(108, 4, bias=False), nn.BatchNorm1d(4)).double()
+        optimizer = make(net)
+        run, step = net, optimizer.step
+        if compiles:
+            torch._dynamo.reset()
+            run, step = torch.compile(net, backend="eager"), torch.compile(step, backend="eager")
+        with watch(optimizer, every=2, names=run.named_parameters()) as telemetry:
             for i in range(4):
                 backward(run, i)
                 step()
-        found.append([record["weights"]["0.weight"]["angle"] for record in telemetry.records])
-    assert found[1] == pytest.approx(found[0], rel=1e-9)
+        found.append([next(iter(record["weights"].values()))["angle"] for record in telemetry.records])
+    assert len(found[1]) == 2
+    assert found[1] == pytest.approx(found[0], rel=1e-4)  # torch's compiled AdamW corrects its bias in float32
 
 
 def test_distributed_data_parallel_is_watched_by_its_first_process(tmp_path, monkeypatch):
@@ -607,10 +604,9 @@ def test_leaving_ends_it_and_two_may_watch():
 def test_detail_bounds_the_record():
     net = model()
     optimizer = OTHERS["AdamW"](net)
-    settings = dict(every=1, names=net.named_parameters)
     seen = {}
     for detail in ("summary", "weights", "quantiles", "blocks"):
-        with watch(optimizer, detail=detail, **{**settings, "names": net.named_parameters()}) as telemetry:
+        with watch(optimizer, every=1, detail=detail, names=net.named_parameters()) as telemetry:
             backward(net)
             optimizer.step()
         seen[detail] = telemetry.latest

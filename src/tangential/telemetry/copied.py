@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.telemetry.cuts import Cut, cut, dots, elements_per_row, invariant_spans, pieces, real, widest
+from tangential.telemetry.cuts import Cut, cut, elements_per_row, invariant_spans, pieces, real, row_dots, widest
 from tangential.telemetry.parts import SUMS, Part
 from tangential.telemetry.roster import Watched
 
@@ -48,8 +48,8 @@ class Copy:
         elif self.cut is None or self.before is None or g.layout != torch.strided:
             self.gradient = _nan(self.one.weight, 2, 1)
         else:
-            found = pieces(self.cut.dim, self.before, _rows_of(g, self.cut))
-            self.gradient = torch.cat([torch.stack([dots(g, g), dots(w, g)]) for w, g in found], 1)
+            found = (map(widest, piece) for piece in pieces(self.cut.dim, self.before, _rows_of(g, self.cut)))
+            self.gradient = torch.cat([row_dots((g, g), (w, g)) for w, g in found], 1)
 
     def part(self, state: dict[str, Any]) -> Part:
         """Measure what the step did.
@@ -63,10 +63,11 @@ class Copy:
         momentum = _momentum(self.one.weight, state)
         others = [] if momentum is None else [_rows_of(momentum, self.cut)]
         found = []
-        for w, new, *m in pieces(self.cut.dim, self.before, _rows_of(self.one.weight, self.cut), *others):
+        for piece in pieces(self.cut.dim, self.before, _rows_of(self.one.weight, self.cut), *others):
+            w, new, *m = map(widest, piece)
             d = new - w
-            moment = [dots(m[0], m[0]), dots(w, m[0])] if m else [w.new_full((len(w),), torch.nan)] * 2
-            found.append(torch.stack([dots(w, w), dots(d, d), dots(w, d), *moment]))
+            moment = row_dots((m[0], m[0]), (w, m[0])) if m else w.new_full((2, len(w)), torch.nan)
+            found.append(torch.cat([row_dots((w, w), (d, d), (w, d)), moment]))
         sums, gradient = torch.cat(found, 1), self.gradient
         assert gradient is not None, "only weights that stepped are measured"
         rows = torch.cat([sums[:3], gradient.expand(2, sums.shape[1]), sums[3:]])
@@ -108,7 +109,7 @@ def _copy(one: Watched, left: int, share: float) -> Copy:
 
 def _square(w: Tensor) -> Tensor:
     """`|w|^2`, 0-d."""
-    found = [dots(x, x).sum() for (x,) in pieces(0, w)] if w.numel() else []
+    found = [widest(x).square().sum() for (x,) in pieces(0, w)] if w.numel() else []
     return torch.stack([*found, _nan(w).new_zeros(())]).sum()
 
 

@@ -14,7 +14,7 @@ from tangential.blocks import Blocks
 
 CPU_PIECE = 1 << 18
 DEVICE_PIECE = 1 << 24
-"""Elements that are widened to float64 at a time: what a cache holds, or what a device hardly notices."""
+"""Elements that are walked at a time: what a cache holds, or what a device hardly notices."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,15 @@ def cut(shape: tuple[int, ...], blocks: Blocks, most: int | None, device: torch.
     return Cut(blocks.dim, rows, torch.tensor(lengths, device=device), uniform, len(kept))
 
 
-def invariant_spans(shape: tuple[int, ...], blocks: Blocks) -> list[tuple[int, int]]:
+@lru_cache(maxsize=4096)
+def invariant_spans(shape: tuple[int, ...], blocks: Blocks) -> tuple[tuple[int, int], ...]:
     """First and last index, plus one, of every block; rows between segments belong to none."""
     spans, at = [], 0
     for length, invariant in blocks.runs(shape):
         if invariant:
             spans.append((at, at + length))
         at += length
-    return spans
+    return tuple(spans)
 
 
 def real(x: Tensor) -> Tensor:
@@ -87,13 +88,13 @@ def real(x: Tensor) -> Tensor:
 
 
 def pieces(dim: int, *tensors: Tensor) -> Iterator[list[Tensor]]:
-    """Walk tensors of one shape side by side, as float64 matrices of some rows each: `(some rows, elements)`."""
+    """Walk tensors of one shape side by side, as matrices of some rows each: `(some rows, elements of a row)`."""
     rows = tensors[0].shape[dim]
     size = CPU_PIECE if tensors[0].device.type == "cpu" else DEVICE_PIECE
     step = max(1, size * rows // max(1, tensors[0].numel()))
     for start in range(0, rows, step):
         some = min(step, rows - start)
-        yield [widest(x.narrow(dim, start, some)).movedim(dim, 0).reshape(some, -1) for x in tensors]
+        yield [x.narrow(dim, start, some).movedim(dim, 0).reshape(some, -1) for x in tensors]
 
 
 def widest(x: Tensor) -> Tensor:
@@ -101,9 +102,9 @@ def widest(x: Tensor) -> Tensor:
     return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
 
 
-def dots(a: Tensor, b: Tensor) -> Tensor:
-    """`a.b` of matching rows, `(rows,)`."""
-    return (a * b).sum(1)
+def row_dots(*pairs: tuple[Tensor, Tensor]) -> Tensor:
+    """`a.b` of matching rows of each pair of matrices, `(pairs, rows)`."""
+    return torch.stack([(a * b).sum(1) for a, b in pairs])
 
 
 def elements_per_row(shape: tuple[int, ...], dim: int) -> int:

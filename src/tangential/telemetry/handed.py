@@ -7,7 +7,7 @@ decay and projection do to the weight. So its sums follow from those of `w` and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from tangential.blocks import Blocks
 from tangential.checks import check_gradients
 from tangential.precision import wide
 from tangential.projected import Projected
-from tangential.telemetry.cuts import cut, dots, pieces, real
+from tangential.telemetry.cuts import cut, pieces, real, row_dots, widest
 from tangential.telemetry.parts import Part
 from tangential.telemetry.roster import Watched
 
@@ -57,7 +57,7 @@ def handed(optimizer: Projected, watched: list[Watched]) -> Iterator[Part]:
 def _part(one: Watched, lot: Lot, i: int, t: Any) -> Part:
     blocks = lot.blocks if projected(one.weight, lot.blocks) else None
     w, g, *moments = (real(x) for x in (lot.weights[i], lot.grads[i], *(moment[i] for moment in lot.moments)))
-    sums = _row_sums(w, g, moments, lot.rule(t), one.blocks.dim, sign=-1.0 if lot.maximize else 1.0)
+    sums = _row_sums(w, g, moments, lot.rule(t), one.blocks.dim, sign=-1 if lot.maximize else 1)
     ww, wu, uu, gg, wg, mm, wm = sums
     factor, fired = _factor(lot, i, t, blocks, torch.stack([ww, gg, wg, wu]))
     lr = lot.projection.lr
@@ -68,16 +68,25 @@ def _part(one: Watched, lot: Lot, i: int, t: Any) -> Part:
     return Part(one, measured.total(measured.chosen(rows)), ww.sum(), fired)
 
 
-def _row_sums(w: Tensor, g: Tensor, moments: list[Tensor], rule: Rule, dim: int, *, sign: float) -> Tensor:
+def _row_sums(w: Tensor, g: Tensor, moments: list[Tensor], rule: Rule, dim: int, *, sign: int) -> Tensor:
     """`ww, wu, uu, gg, wg, mm, wm` of every row, `(7, rows)`."""
     found = []
     for w_rows, g_rows, *old in pieces(dim, w, g, *moments):
-        new = rule.advance(g_rows * sign, *old)
-        u = rule.direction(g_rows * sign, *new)
-        pairs = ((w_rows, w_rows), (w_rows, u), (u, u), (g_rows, g_rows), (w_rows, g_rows))
-        m = new[0]
-        found.append(torch.stack([dots(a, b) for a, b in (*pairs, (m, m), (w_rows, m))]))
+        given = g_rows if sign > 0 else -g_rows
+        m, *others = rule.advance(given, *old)  # as wide as the step's own arithmetic; only the sums are wider
+        x = _Rows(*map(widest, (w_rows, g_rows, m, rule.direction(given, m, *others))))
+        pairs = ((x.w, x.w), (x.w, x.u), (x.u, x.u), (x.g, x.g), (x.w, x.g), (x.m, x.m), (x.w, x.m))
+        found.append(row_dots(*pairs))
     return torch.cat(found, 1)
+
+
+class _Rows(NamedTuple):
+    """Some rows of the weight, its gradient, its momentum after the step and the direction."""
+
+    w: Tensor
+    g: Tensor
+    m: Tensor
+    u: Tensor
 
 
 def _factor(
