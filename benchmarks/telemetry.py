@@ -5,7 +5,7 @@
 
 A record is timed apart from the training step it belongs to: the same optimizer step with and without one, one after
 the other in every round, and the median difference is divided by the training steps between two records. Steps without
-a record are timed with and without `watch` too. As in `step_time.py`, one thread is measured in CPU time and more on
+a record are timed with and without `watch` too, and what they cost is in the share. As in `step_time.py`, one thread is measured in CPU time and more on
 the wall, and rounds in which other processes used the machine are left out where quieter ones exist.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import torchvision
-from rounds import interleave, peak_bytes, seconds
+from rounds import interleave, seconds
 from step_time import RESULTS, machine
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -39,7 +39,7 @@ ENTRANTS: dict[str, Callable[[Any], Optimizer]] = {
 }
 """Their learning rates are next to nothing, so that all can step the same weights."""
 
-COLUMNS = ("threads", "optimizer", "training step (ms)", "record (ms)", "share", "other steps (ms)", "peak (MiB)")
+COLUMNS = ("threads", "optimizer", "training step (ms)", "record (ms)", "share", "other steps (ms)")
 
 
 def network(quick: bool) -> tuple[nn.Module, Callable[[], Tensor]]:
@@ -52,25 +52,15 @@ def network(quick: bool) -> tuple[nn.Module, Callable[[], Tensor]]:
 
 def measure(name: str, net: nn.Module, training: float, rounds: int) -> dict[str, Any]:
     """The cost of a record and of the steps between records, in seconds."""
-    optimizer = ENTRANTS[name](net.parameters())
-    optimizer.step()
-
-    def bare() -> None:
-        optimizer.step()
-
-    def waiting() -> None:
-        with watch(optimizer, every=EVERY, names=named):
-            optimizer.step()
-
-    def recorded() -> None:
-        with watch(optimizer, every=1, names=named):
-            optimizer.step()
-
-    named = dict(net.named_parameters())
-    steps: dict[str, Callable[[], object]] = {"bare": bare, "waiting": waiting, "recorded": recorded}
-    for step in steps.values():
-        step()
-    times, quiet = interleave(steps, set(), rounds)
+    bare, waiting, recorded = (ENTRANTS[name](net.parameters()) for _ in range(3))
+    bare.step()
+    waiting.state = recorded.state = bare.state
+    names = dict(net.named_parameters())
+    steps: dict[str, Callable[[], object]] = {"bare": bare.step, "waiting": waiting.step, "recorded": recorded.step}
+    with watch(waiting, every=10**9, names=names), watch(recorded, every=1, names=names):
+        for step in steps.values():
+            step()
+        times, quiet = interleave(steps, set(), rounds)
     kept = [t for t, q in zip(times, quiet, strict=True) if q] or times
     record = statistics.median(t["recorded"] - t["waiting"] for t in kept)
     between = statistics.median(t["waiting"] - t["bare"] for t in kept)
@@ -83,8 +73,6 @@ def measure(name: str, net: nn.Module, training: float, rounds: int) -> dict[str
         share=(record + EVERY * max(0.0, between)) / EVERY / training,
         rounds=len(kept),
         quiet=any(quiet),
-        peak_bytes=peak_bytes(recorded),
-        peak_bytes_bare=peak_bytes(bare),
     )
 
 
@@ -109,11 +97,9 @@ def everything(quick: bool, threads: list[int], rounds: int) -> list[dict[str, A
 
 def row(found: dict[str, Any]) -> str:
     """One line of the table."""
-    peak = found["peak_bytes"]
-    extra = "" if peak is None else f"{(peak - found['peak_bytes_bare']) / 2**20:.0f}"
     numbers = (f"{1000 * found[key]:.{digits}f}" for key, digits in (("training", 0), ("record", 0), ("between", 2)))
     training, record, between = numbers
-    cells = (found["threads"], found["optimizer"], training, record, f"{found['share']:.2%}", between, extra)
+    cells = (found["threads"], found["optimizer"], training, record, f"{found['share']:.2%}", between)
     return "| " + " | ".join(map(str, cells)) + " |"
 
 

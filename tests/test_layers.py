@@ -32,6 +32,7 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 OPTIONAL = ("jax", "optax", "triton", "torchvision", "rich", "typer", "plotly", "matplotlib", "sklearn", "jinja2")
+OPTIONAL += ("lightning", "mlflow", "tensorboard", "transformers", "wandb")
 
 
 def unit(path):
