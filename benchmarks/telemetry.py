@@ -5,8 +5,9 @@
 
 A record is timed apart from the training step it belongs to: the same optimizer step with and without one, one after
 the other in every round, and the median difference is divided by the training steps between two records. Steps without
-a record are timed with and without `watch` too, and what they cost is in the share. As in `step_time.py`, one thread is measured in CPU time and more on
-the wall, and rounds in which other processes used the machine are left out where quieter ones exist.
+a record are timed with and without `watch` too, and what they cost is in the share. As in `step_time.py`, one thread is
+measured in CPU time and more on the wall, and rounds in which other processes used the machine are left out where
+quieter ones exist.
 """
 
 from __future__ import annotations

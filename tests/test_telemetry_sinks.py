@@ -57,8 +57,18 @@ def test_a_line_cut_by_a_kill_does_not_count_and_is_written_over(tmp_path):
     sink.path.write_bytes(whole[:-10])
     assert [x["step"] for x in read_records(sink.path)] == [1]
     again = JsonLines(tmp_path)
+    assert sink.path.read_bytes() == whole[:-10], "another process may be writing it"
     again(record(2))
     assert sink.path.read_bytes() == whole
+
+
+def test_a_line_cut_by_a_full_disk_does_not_break_the_next(tmp_path):
+    sink = JsonLines(tmp_path)
+    sink(record(1))
+    with sink.path.open("ab") as file:
+        file.write(b'{"step": 2, "epo')
+    sink(record(3))
+    assert [x["step"] for x in read_records(sink.path)] == [1, 3]
 
 
 def test_a_resumed_run_drops_what_lies_beyond_its_checkpoint(tmp_path):

@@ -38,11 +38,6 @@ class Watched:
     kind: str | None
     variant: bool
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape that is cut."""
-        return tuple(real(self.weight).shape)
-
 
 class Roster:
     """The watched weights of an optimizer, asked for anew at every record, so that later groups are in it.

@@ -42,7 +42,7 @@ class JsonLines:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.path = Path(folder) / FILE
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._last = self._cut(None)
+        self._last, self._end = self._whole(None)
 
     def __call__(self, record: Record) -> None:
         """Append a record; it has left the process when this returns.
@@ -56,25 +56,36 @@ class JsonLines:
                 f"{self.path} has step {self._last} already, and step {record['step']} came: load the telemetry's"
                 " state to go on with a run, or choose another folder for a new one"
             )
-        line = json.dumps(_rounded(record), allow_nan=False) + "\n"
+        line = json.dumps(_rounded(record), allow_nan=False).encode() + b"\n"
+        self._cut(None)
         with self.path.open("ab") as file:
-            file.write(line.encode())
-        self._last = record["step"]
+            file.write(line)
+        self._last, self._end = record["step"], self._end + len(line)
 
     def rewind(self, step: int) -> None:
         """Drop the records beyond this step: a resumed run will make them again."""
-        self._last = self._cut(step)
+        self._end = -1
+        self._cut(step)
 
-    def _cut(self, step: int | None) -> int:
-        """Cut off a line that a kill left half, and what lies beyond `step`; returns the last step that is left."""
+    def _cut(self, step: int | None) -> None:
+        """Cut off what lies beyond `step`, and a line that a kill or a full disk left half.
+
+        Not when the sink is made: other processes of a distributed run make one too, and only the first writes.
+        """
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size != self._end:
+            self._last, self._end = self._whole(step)
+            if size > self._end:
+                os.truncate(self.path, self._end)
+
+    def _whole(self, step: int | None) -> tuple[int, int]:
+        """The step of the last whole record, up to `step`, and where it ends in the file."""
         last, end = 0, 0
         for record, stop in _lines(self.path):
             if step is not None and record["step"] > step:
                 break
             last, end = record["step"], stop
-        if self.path.exists() and self.path.stat().st_size > end:
-            os.truncate(self.path, end)
-        return last
+        return last, end
 
 
 def read_records(path: str | os.PathLike[str]) -> list[Record]:

@@ -128,7 +128,7 @@ def watch(
     where: Where | None = None,
     detail: Detail = "quantiles",
     limit: int = LIMIT,
-    keep: int = 100,
+    keep: int = 10,
     sinks: Iterable[Sink] = (),
     all_ranks: bool = False,
 ) -> Telemetry:
