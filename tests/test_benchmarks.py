@@ -30,3 +30,12 @@ def test_step_time_measures_writes_and_draws(tmp_path):
     reference = [r for r in records["steps"] if r["entrant"] == "torch AdamW fused"]
     assert reference and all(r["ratio"] == 1 for r in reference)
     assert records["training"] and records["machine"]["cpu"]
+
+
+def test_telemetry_measures_and_writes(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "telemetry.py"), "--quick", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    (written,) = tmp_path.glob("*.json")
+    found = json.loads(written.read_text())
+    assert {r["optimizer"] for r in found["records"]} >= {"AdamP", "torch AdamW"}
+    assert all(r["training"] > 0 and r["record"] for r in found["records"])

@@ -1,7 +1,5 @@
 """A step is one graph for the compiler, and never waits for a device."""
 
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -9,7 +7,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tangential import SGDP, AdamP, Blocks
 
-choose = sys.modules["tangential.backends.choose"]  # the package has a function of that name
 READS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero", "aten::masked_select")
 MAKERS = {
     "adamp": lambda groups, **kw: AdamP(groups, lr=1e-2, weight_decay=0.1, **kw),
@@ -55,12 +52,6 @@ def reads_of(optimizer, net):
     with Reads() as reads:
         optimizer.step()
     return reads.count
-
-
-@pytest.fixture
-def as_elsewhere(monkeypatch):
-    """Steps on the CPU as on any other device. There reading is free, and the test is read."""
-    monkeypatch.setattr(choose, "chunked", choose.foreach)
 
 
 @pytest.mark.parametrize("foreach", [False, True])

@@ -13,7 +13,7 @@ SOURCE = Path(tangential.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS = [
-    {"algorithm", "blocks", "precision"},
+    {"algorithm", "blocks", "precision", "rotation"},
     {"kernels"},
     {"backends"},
     {"checks"},
@@ -33,19 +33,8 @@ LAYERS = [
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-OPTIONAL = (
-    "jax",
-    "optax",
-    "triton",
-    "torchvision",
-    "rich",
-    "typer",
-    "plotly",
-    "matplotlib",
-    "sklearn",
-    "jinja2",
-    "tensorboard",
-)
+OPTIONAL = ("jax", "optax", "triton", "torchvision", "rich", "typer", "plotly", "matplotlib", "sklearn", "jinja2")
+OPTIONAL += ("lightning", "mlflow", "tensorboard", "transformers", "wandb")
 
 
 def unit(path):

@@ -41,7 +41,7 @@ def check_group(group: dict[str, Any]) -> None:
 
 def check_parameter(p: Tensor, group: dict[str, Any]) -> None:
     """Raise ValueError for a parameter that cannot be stepped, or that its group's blocks or backend do not fit."""
-    if any(cls.__name__ == "DTensor" for cls in type(p).__mro__) or getattr(p, "_fsdp_flattened", False):
+    if is_sharded(p):
         raise ValueError(
             "a sharded parameter (DTensor or FSDP) came: a shard does not hold the whole of a scale-invariant block, so"
             " its step would be wrong. Sharded weights are not supported yet; use DistributedDataParallel, or"
@@ -51,6 +51,11 @@ def check_parameter(p: Tensor, group: dict[str, Any]) -> None:
         group["blocks"].check(p.shape)
     if group["fused"]:
         require_kernel(p)
+
+
+def is_sharded(p: Tensor) -> bool:
+    """Whether this is a shard of a parameter: a DTensor, or what FSDP flattened."""
+    return any(cls.__name__ == "DTensor" for cls in type(p).__mro__) or getattr(p, "_fsdp_flattened", False)
 
 
 def check_gradients(weights: Sequence[Tensor], grads: Sequence[Tensor]) -> None:

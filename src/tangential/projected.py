@@ -119,7 +119,7 @@ class Projected(Optimizer):
         if not torch.compiler.is_compiling():
             check_capture(self.param_groups)
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            lots = [self._lot(group) for group in self.param_groups]
+            lots = self.lots()
             for lot in lots:  # all of them before the first is moved
                 check_gradients(lot.weights, lot.grads)
             for lot in lots if torch.compiler.is_compiling() else self._fused_step(lots):
@@ -139,6 +139,10 @@ class Projected(Optimizer):
                 if said is not None:  # nobody would keep it up to date
                     del self.state[p][SAID]
         return others
+
+    def lots(self) -> list[Lot]:
+        """What the next step would walk, one lot per parameter group; telemetry reads it before the step."""
+        return [self._lot(group) for group in self.param_groups]
 
     def _lot(self, group: dict[str, Any]) -> Lot:
         weights: list[Tensor] = []

@@ -116,8 +116,8 @@ class Lot:
             return []
         torch._foreach_add_(self.steps, 1)  # pyright: ignore[reportPrivateImportUsage]
         together: dict[Any, list[int]] = {}
-        counts = _counts(self.steps, self.capturable)
-        for i, (p, t) in enumerate(zip(self.weights, counts, strict=True)):
+        taken = counts(self.steps, self.capturable)
+        for i, (p, t) in enumerate(zip(self.weights, taken, strict=True)):
             if p.numel():
                 key = (p.device, p.dtype, t if isinstance(t, float) else None, projected(p, self.blocks))
                 together.setdefault(key, []).append(i)
@@ -127,7 +127,7 @@ class Lot:
                 grads=[_real(self.grads[i]) for i in at],
                 ascend=self.maximize,
                 moments=tuple([_real(moment[i]) for i in at] for moment in self.moments),
-                t=[counts[i] for i in at] if key[2] is None else key[2],
+                t=[taken[i] for i in at] if key[2] is None else key[2],
                 blocks=self.blocks if key[3] else None,
                 rule=self.rule,
                 projection=self.projection,
@@ -137,7 +137,7 @@ class Lot:
         ]
 
 
-def _counts(steps: list[Tensor], capturable: bool) -> list[Any]:
+def counts(steps: list[Tensor], capturable: bool) -> list[Any]:
     """Step counts as numbers; as float64 tensors where one lives on a device, or a compiler must see no constants."""
     if capturable or torch.compiler.is_compiling() or any(not step.is_cpu for step in steps):
         return [step.double() for step in steps]

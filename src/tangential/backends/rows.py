@@ -83,15 +83,22 @@ class Layout:
         return x if self.uniform == 1 else x[self.owner]
 
     def views(self, sums: Tensor, how: Projection, votes: Votes | None = None) -> tuple[Tensor, Tensor]:
-        """What the paper's test says of every weight, by channel and by layer. Shape `(runs,)` each."""
+        """What the paper's test says of every weight, by channel and by layer, from the four sums of `row_sums`.
+
+        Shape `(runs,)` each.
+        """
         over = Reduction(total=self.total, largest=self.largest, where=torch.where)
         views = cosine_views(sums.unbind(), self.elements.to(sums.dtype), self.lengths, how, over)
         return views if votes is None else votes.settle(*views)
 
     def keep(self, sums: Tensor, how: Projection, votes: Votes | None = None) -> Tensor:
         """The factor on the weight for every row, from what `row_sums` gave. Shape `(rows,)`."""
-        if len(sums) == 4:
-            by_channel, by_layer = (self.spread(view) for view in self.views(sums, how, votes))
+        return self.factors(sums, how, self.views(sums, how, votes) if len(sums) == 4 else None)
+
+    def factors(self, sums: Tensor, how: Projection, views: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The same, from what the test said; None where it is not asked."""
+        if views is not None:
+            by_channel, by_layer = map(self.spread, views)
             over = Reduction(total=lambda x: self.spread(self.total(x)), largest=self.largest, where=torch.where)
             found = view_radial(sums.unbind(), by_channel, how, over)
             return torch.where(by_channel | by_layer, how.keep(found), how.plain)
