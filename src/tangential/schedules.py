@@ -32,3 +32,33 @@ def cosine(optimizer: Optimizer, steps: int, *, end: float = 0.01) -> LambdaLR:
     if not 0 <= end <= 1:
         raise ValueError(f"schedule: end={end} is a share of the learning rate; it must be from 0 to 1")
     return LambdaLR(optimizer, lambda step: end + (1 - end) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2)
+
+
+def drops(optimizer: Optimizer, steps: int, *, at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1) -> LambdaLR:
+    """Let the learning rate drop by a factor at certain moments of the run.
+
+    Args:
+        optimizer: Its learning rates are where the schedule starts.
+        steps: Steps of the whole run.
+        at: When, as shares of the run, from 0 to 1.
+        factor: What is left after each drop, as a share of what was before.
+
+    Raises:
+        ValueError: A share or a factor outside 0 to 1.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        >>> schedule = drops(optimizer, 4)
+        >>> for _ in range(4):
+        ...     print(f"{optimizer.param_groups[0]['lr']:.2f}")
+        ...     optimizer.step()
+        ...     schedule.step()
+        1.00
+        1.00
+        0.10
+        0.01
+    """
+    if not all(0 <= share <= 1 for share in (*at, factor)):
+        raise ValueError(f"schedule: at={at}, factor={factor} must be from 0 to 1")
+    return LambdaLR(optimizer, lambda step: factor ** sum(step >= share * steps for share in at))
