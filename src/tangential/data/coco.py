@@ -74,9 +74,7 @@ class Coco:
 
 
 @lru_cache(maxsize=4)
-def _read(
-    folder: Path, annotations: Path, categories: tuple[str, ...]
-) -> tuple[tuple[Picture, ...], tuple[str, ...]]:
+def _read(folder: Path, annotations: Path, categories: tuple[str, ...]) -> tuple[tuple[Picture, ...], tuple[str, ...]]:
     index = _index(folder, annotations)
     numbers = sorted(index.cats)
     found = tuple(index.cats[number]["name"] for number in numbers)
@@ -102,6 +100,8 @@ def _index(folder: Path, annotations: Path) -> Any:
     try:
         with redirect_stdout(StringIO()):  # pycocotools prints how long it took
             return CocoDetection(str(folder), str(annotations)).coco  # pyright: ignore[reportAttributeAccessIssue]
+    except ImportError as error:
+        raise ValueError("COCO's annotations need pycocotools: pip install 'tangential[detection]'") from error
     except (OSError, ValueError, KeyError, AssertionError, TypeError) as error:
         raise ValueError(f"{annotations} is not a file of COCO's boxes ({type(error).__name__}: {error})") from error
 

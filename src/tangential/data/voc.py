@@ -115,9 +115,7 @@ def _read(
     return tuple(pictures), tuple(dropped)
 
 
-def _picture(
-    path: Path, annotation: Path, categories: tuple[str, ...], first_pixel: int
-) -> tuple[Picture, list[str]]:
+def _picture(path: Path, annotation: Path, categories: tuple[str, ...], first_pixel: int) -> tuple[Picture, list[str]]:
     try:
         content = VOCDetection.parse_voc_xml(ElementTree.parse(annotation).getroot())["annotation"]
         things = [_thing(each, categories, first_pixel) for each in content["object"]]
@@ -137,7 +135,12 @@ def _thing(entry: dict[str, Any], categories: tuple[str, ...], first_pixel: int)
     left, top, right, bottom = (float(entry["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax"))
     if right > left and bottom > top:  # a box of one pixel is an annotator's slip, not a thing
         # pixels are counted, edges lie between them: the first pixel reaches from edge 0 to edge 1
-        left, top, right, bottom = left - first_pixel, top - first_pixel, right - first_pixel + 1, bottom - first_pixel + 1
+        left, top, right, bottom = (
+            left - first_pixel,
+            top - first_pixel,
+            right - first_pixel + 1,
+            bottom - first_pixel + 1,
+        )
     return Thing(categories.index(entry["name"]) + 1, (left, top, right, bottom), entry.get("difficult", "0") == "1")
 
 

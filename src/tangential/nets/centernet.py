@@ -16,6 +16,9 @@ from torchvision.ops import DeformConv2d
 from tangential.nets.heatmaps import decode, losses, peaks
 from tangential.nets.stages import Stages, resnet_stages
 
+Neck = partial[tuple[nn.Module, int]]
+"""Makes a neck and says how many channels its map has, given `inputs` and `width`."""
+
 STRIDE = 4
 MULTIPLE = 32
 # CenterNet's own statistics of COCO, here in the order red, green, blue
@@ -137,9 +140,7 @@ def deformable_neck(inputs: int, width: int) -> tuple[nn.Module, int]:
     for before, after in zip([inputs, *widths], widths, strict=False):
         up = _up(after, after)
         _interpolating(up.get_parameter("0.weight"))
-        steps.append(
-            nn.Sequential(Deformable(before, after), nn.BatchNorm2d(after), nn.ReLU(inplace=True), *up)
-        )
+        steps.append(nn.Sequential(Deformable(before, after), nn.BatchNorm2d(after), nn.ReLU(inplace=True), *up))
     return nn.Sequential(*steps), widths[-1]
 
 
@@ -164,13 +165,16 @@ class Deformable(nn.Module):
         return self.look(features, where[:, :18], where[:, 18:].sigmoid())
 
 
+_DEFORMABLE = partial(deformable_neck)
+
+
 def centernet(
     *,
     classes: int,
     size: int,
     width: int = 64,
     blocks: int = 2,
-    neck: partial[tuple[nn.Module, int]] = partial(deformable_neck),
+    neck: Neck = _DEFORMABLE,
     weights: str | None = None,
     flip_test: bool = False,
 ) -> CenterNet:

@@ -162,7 +162,7 @@ def decode(heat: Tensor, sizes: Tensor, offsets: Tensor, *, stride: int, top: in
     Returns:
         Per image `boxes` `(top, 4)` in pixels, `labels` `(top,)` from 0, and `scores` `(top,)`, the best first.
     """
-    batch, classes, height, width = heat.shape
+    _, classes, height, width = heat.shape
     summits = heat * (max_pool2d(heat, kernel_size=3, stride=1, padding=1) == heat)
     scores, flat = summits.flatten(1).topk(min(top, classes * height * width))
     labels, cell = flat // (height * width), flat % (height * width)

@@ -115,9 +115,7 @@ class Features(nn.Module):
         return OrderedDict((str(index), each) for index, each in enumerate(maps))
 
 
-def ssd_vgg16(
-    *, classes: int, size: int, width: int = 64, normed: bool = False, weights: str | None = None
-) -> SSD:
+def ssd_vgg16(*, classes: int, size: int, width: int = 64, normed: bool = False, weights: str | None = None) -> SSD:
     """Make an SSD300 or SSD512 on VGG16 with BatchNorm.
 
     Args:
@@ -149,7 +147,14 @@ def ssd_vgg16(
     backbone = vgg16_stages(width=width, weights=weights)
     layout = LAYOUTS[size]
     features = Features(
-        backbone, first=0, bridge=bridge, bridged=16 * width, extras=layout.extras, width=width, normed=normed, rescaled=20.0
+        backbone,
+        first=0,
+        bridge=bridge,
+        bridged=16 * width,
+        extras=layout.extras,
+        width=width,
+        normed=normed,
+        rescaled=20.0,
     )
     return _ssd(features, layout, classes=classes, size=size)
 
@@ -201,9 +206,7 @@ def _ssd(features: Features, layout: Layout, *, classes: int, size: int) -> SSD:
 def _conv(
     inputs: int, outputs: int, kernel: int, *, normed: bool, stride: int = 1, padding: int = 0, dilation: int = 1
 ) -> list[nn.Module]:
-    conv = nn.Conv2d(
-        inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=not normed
-    )
+    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=not normed)
     nn.init.xavier_uniform_(conv.weight)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

@@ -70,7 +70,9 @@ def resnet_stages(*, width: int = 64, blocks: int = 2, weights: str | None = Non
     _kaiming(net)
     if weights is not None:
         state = pretrained(weights, "resnet18")
-        renamed = {name.replace("conv1.", "stem.0.", 1) if name.startswith("conv1.") else name: state[name] for name in state}
+        renamed = {
+            name.replace("conv1.", "stem.0.", 1) if name.startswith("conv1.") else name: state[name] for name in state
+        }
         renamed |= {name.replace("bn1.", "stem.1.", 1): state[name] for name in state if name.startswith("bn1.")}
         load_weights(net, renamed, weights)
     return net
@@ -96,11 +98,17 @@ def vgg16_stages(*, width: int = 64, weights: str | None = None) -> Stages:
     _check(width=width)
     layers: list[nn.Module] = []
     inputs = 3
-    for index, (outputs, depth) in enumerate(zip((width, 2 * width, 4 * width, 8 * width, 8 * width), (2, 2, 3, 3, 3), strict=True)):
+    for index, (outputs, depth) in enumerate(
+        zip((width, 2 * width, 4 * width, 8 * width, 8 * width), (2, 2, 3, 3, 3), strict=True)
+    ):
         if index:
             layers.append(nn.MaxPool2d(kernel_size=2, stride=2, ceil_mode=index == 3))
         for _ in range(depth):
-            layers += [nn.Conv2d(inputs, outputs, kernel_size=3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(inputs, outputs, kernel_size=3, padding=1),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
             inputs = outputs
     features = nn.Sequential(*layers)
     _kaiming(features)
