@@ -220,7 +220,12 @@ def test_boxes_follow_their_pixels_through_every_augmentation(name):
     seen = 0
     for seed in range(25):
         torch.manual_seed(seed)
-        image, target = viewed(marked((80, 120), (30, 20, 90, 60)), [Thing(1, (30, 20, 90, 60))], VIEWS[name].transform("train"), training=True)
+        image, target = viewed(
+            marked((80, 120), (30, 20, 90, 60)),
+            [Thing(1, (30, 20, 90, 60))],
+            VIEWS[name].transform("train"),
+            training=True,
+        )
         assert image.shape == (3, 96, 96) and image.dtype == torch.float32 and 0 <= image.min() and image.max() <= 1
         if len(target["boxes"]):
             seen += 1
@@ -247,7 +252,9 @@ def test_augmentation_takes_pictures_without_things(name):
         assert image.shape == (3, 96, 96) and target["boxes"].shape == (0, 4) and target["labels"].shape == (0,)
 
 
-@pytest.mark.parametrize("view", [*VIEWS.values(), SquareView(size=96, keep_size=False)], ids=["keep", "stretch", "fit"])
+@pytest.mark.parametrize(
+    "view", [*VIEWS.values(), SquareView(size=96, keep_size=False)], ids=["keep", "stretch", "fit"]
+)
 @pytest.mark.parametrize("size", [(64, 64), (50, 117), (200, 90)])
 def test_test_view_is_always_the_same_and_says_where_the_picture_lies(view, size):
     box = (10, 12, 34, 41)
@@ -256,7 +263,9 @@ def test_test_view_is_always_the_same_and_says_where_the_picture_lies(view, size
     assert torch.equal(image, again)
     left, top, right, bottom = target["frame"][0]
     scale = torch.stack([(right - left) / size[1], (bottom - top) / size[0]] * 2)
-    assert torch.allclose(target["boxes"][0], torch.tensor(box) * scale + torch.stack([left, top, left, top]), atol=1e-4)
+    assert torch.allclose(
+        target["boxes"][0], torch.tensor(box) * scale + torch.stack([left, top, left, top]), atol=1e-4
+    )
     assert (white_box(image) - target["boxes"][0]).abs().max() <= 1
 
 
@@ -315,7 +324,10 @@ def test_blood_cells_are_all_there_but_the_two_without_area(tmp_path, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     train, test = (blood_cells().load(split, plain) for split in ("train", "test"))
     assert (len(train), len(test)) == (292, 72)
-    assert {line.split(":")[0] for line in (*train.dropped, *test.dropped)} == {"BloodImage_00338.jpg", "BloodImage_00343.jpg"}
+    assert {line.split(":")[0] for line in (*train.dropped, *test.dropped)} == {
+        "BloodImage_00338.jpg",
+        "BloodImage_00343.jpg",
+    }
     things = [thing for picture in (*train.pictures, *test.pictures) for thing in picture.things]
     assert [sum(thing.label == label for thing in things) for label in (1, 2, 3)] == [4153, 372, 361]
     image, target = train[0]

@@ -47,14 +47,19 @@ def test_recipe_leaves_the_projection_at_its_defaults_and_states_the_decay(name)
         assert "weight_decay" in make.keywords
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("optimizer", ["sgd", "sgdp", "adamw", "adamp"])
+def runs():
+    """Every recipe with every optimizer; of those that differ from another in what they start from, with one."""
+    for name, recipe in RECIPES.items():
+        yield from [(name, optimizer) for optimizer in recipe.optimizers][-1 if name.endswith("-imagenet") else 0 :]
+
+
+@pytest.mark.parametrize(("name", "optimizer"), runs())
 def test_recipe_trains_in_smoke(name, optimizer, tmp_path):
     recipe = RECIPES[name].smoke()
     folder = RunFolder(tmp_path)
     folder.start(recipe.settings(optimizer, 0), {})
     (record,) = fit(recipe.plan(optimizer, 0), folder)
-    assert 0 <= record["test_accuracy"] <= 1
+    assert record[f"test_{recipe.task.headline.name}"] >= 0
     assert record["effective_step"] > 0
 
 

@@ -132,7 +132,7 @@ def drawn(
         colour = _COLOURS[(label - 1) % len(_COLOURS)]
         pen.rectangle(box, outline=colour, width=line)
         text = f"{categories[label - 1]} {100 * score:.0f}"
-        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+        _, _, right, bottom = pen.textbbox((0, 0), text, font=font)
         x, y = min(box[0], canvas.width - right), max(box[1] - bottom, 0)
         pen.rectangle((x, y, x + right, y + bottom + 1), fill=colour)
         pen.text((x, y), text, fill="black", font=font)

@@ -31,7 +31,8 @@ class Coco:
         root: The folder of the data sets; None for the one that `TANGENTIAL_DATA` names.
         places: Where the data set may lie in it.
         categories: The classes, in the order of their labels: that of their numbers in the files.
-        train: The split that is trained on: pictures in this folder, annotations in `annotations/instances_<train>.json`.
+        train: The split that is trained on: pictures in the folder of this name, boxes in
+            `annotations/instances_<train>.json`.
         test: The split that is tested on, likewise.
         get: Where to get the data set.
         size: How large it is.

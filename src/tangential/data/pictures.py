@@ -1,7 +1,7 @@
 """Pictures with boxes around things: what a folder says of them, and the data set that opens them.
 
-Boxes are left, top, right, bottom, in pixels from the picture's upper left corner; labels count from 1, as torchvision's
-detectors want them, 0 being the background.
+Boxes are left, top, right, bottom, in pixels from the picture's upper left corner; labels count from 1, as
+torchvision's detectors want them, 0 being the background.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional
 Split = Literal["train", "test"]
 
 Sample = tuple[Tensor, dict[str, Tensor]]
-"""An image `(3, height, width)` from 0 to 1, and `boxes`, `labels`, `ignore` of its things and the `frame` of the picture."""
+"""An image `(3, height, width)` from 0 to 1, and `boxes`, `labels`, in testing also `ignore`, of its things."""
 
 Batch = tuple[Tensor, list[dict[str, Tensor]]]
 """Images `(batch, 3, height, width)` and what is in each."""
@@ -153,7 +153,7 @@ def collated(samples: Sequence[Sample]) -> Batch:
 
 
 def read_picture(path: Path) -> tv_tensors.Image:
-    """Read a picture as red, green and blue bytes `(3, height, width)`, whatever its kind: grey, CMYK, palette, 16 bits.
+    """Read a picture of any kind (grey, CMYK, palette, 16 bits) as red, green and blue bytes `(3, height, width)`.
 
     Transparency is dropped, and a rotation that only the camera's notes ask for is not made: annotations know none.
 

@@ -16,8 +16,8 @@ from tangential.data.pictures import PICTURE_SUFFIXES, Picture, Pictures, Split,
 from tangential.data.places import locate, unpacked
 
 PASCAL = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
-    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 
 
@@ -70,8 +70,8 @@ class Voc:
 def blood_cells(root: str | None = None) -> Voc:
     """Give BCCD: 364 microscope pictures of 640 x 480 pixels, 4,886 red cells, white cells and platelets.
 
-    The 205 + 87 pictures of `trainval` are trained on, the 72 of `test` tested on. Two of the boxes have no area and are
-    dropped. Red cells at the border are often not annotated, so no detector reaches a precision of 1.
+    The 205 + 87 pictures of `trainval` are trained on, the 72 of `test` tested on. Two more boxes have no area and
+    are dropped. Red cells at the border are often not annotated, so no detector reaches a precision of 1.
     """
     return Voc(
         root=root,

@@ -28,8 +28,8 @@ MEAN, STD = (0.47026115, 0.44719302, 0.40789654), (0.27809835, 0.27408164, 0.288
 class CenterNet(nn.Module):
     """A detector that looks for centres.
 
-    In training it gives the losses `heat`, `size` and `offset`, whose sum is the loss; in evaluation it gives, per image,
-    a dict of `boxes` `(n, 4)` in pixels, `labels` `(n,)` from 1 and `scores` `(n,)`, as torchvision's detectors do.
+    In training it gives the losses `heat`, `size` and `offset`, whose sum is the loss; in evaluation it gives, per
+    image, a dict of `boxes` `(n, 4)` in pixels, `labels` `(n,)` from 1 and `scores` `(n,)`, as torchvision's detectors do.
 
     Args:
         backbone: Gives maps, the last at stride 32.
@@ -216,7 +216,7 @@ def _up(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _interpolating(weight: Tensor) -> None:
-    """Make a transposed convolution `(channels, channels, 4, 4)` start as bilinear interpolation, channel by channel."""
+    """Make a transposed convolution `(channels, channels, 4, 4)` start as bilinear interpolation."""
     ramp = torch.tensor([0.25, 0.75, 0.75, 0.25])
     with torch.no_grad():
         weight.zero_()

@@ -1,8 +1,8 @@
 """Objects as points: CenterNet's targets, losses and decoding (arXiv 1904.07850).
 
-An object is a peak at its box's centre in the heat map of its class; the box's size and what rounding took from the centre
-stand in further maps at the peak's cell. Sizes and offsets are in cells, boxes in pixels of the network's input, `stride`
-pixels a cell. Classes count from 0 here.
+An object is a peak at its box's centre in the heat map of its class; the box's size and what rounding took from the
+centre stand in further maps at the peak's cell. Sizes and offsets are in cells, boxes in pixels of the network's input,
+`stride` pixels a cell. Classes count from 0 here.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def peaks(
         stride: Pixels per cell.
 
     Example:
-        >>> found = peaks([torch.tensor([[8.0, 8.0, 16.0, 12.0]])], [torch.tensor([1])], classes=2, shape=(8, 8), stride=4)
+        >>> box, label = torch.tensor([[8.0, 8.0, 16.0, 12.0]]), torch.tensor([1])
+        >>> found = peaks([box], [label], classes=2, shape=(8, 8), stride=4)
         >>> found.cells.tolist(), found.sizes.tolist(), found.offsets.tolist()
         ([[0, 2, 3]], [[2.0, 1.0]], [[0.0, 0.5]])
         >>> found.heat[0, 1, 2, 3].item(), found.heat[0, 0].sum().item()

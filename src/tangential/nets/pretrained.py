@@ -16,8 +16,8 @@ def pretrained(weights: str, arch: str) -> dict[str, Tensor]:
     """Read the weights of one of torchvision's networks.
 
     Args:
-        weights: The path of a file that `torch.save` wrote of a `state_dict`, or torchvision's name of a set of weights,
-            such as `IMAGENET1K_V1`. A name is downloaded once, into torch's cache.
+        weights: The path of a file that `torch.save` wrote of a `state_dict`, or torchvision's name of a set of
+            weights, such as `IMAGENET1K_V1`. A name is downloaded once, into torch's cache.
         arch: torchvision's name of the network: `resnet18`, `vgg16_bn`.
 
     Returns:

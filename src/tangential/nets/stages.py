@@ -1,8 +1,8 @@
 """Backbones of detectors: networks that give the maps of all their stages, each coarser than the one before.
 
-At their usual width they are torchvision's ResNet-18 and VGG16 with BatchNorm and take their weights; narrow ones are for
-small pictures and single CPU threads. Every convolution is followed by a BatchNorm, so all are scale-invariant channel by
-channel.
+At their usual width they are torchvision's ResNet-18 and VGG16 with BatchNorm and take their weights; narrow ones are
+for small pictures and single CPU threads. Every convolution is followed by a BatchNorm, so all are scale-invariant
+channel by channel.
 """
 
 from __future__ import annotations

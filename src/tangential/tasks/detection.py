@@ -32,9 +32,9 @@ class Detection:
     Args:
         data: The pictures.
         view: How the network sees them.
-        net: Makes the network, given `classes`, without the background, and `size`, that of the view. In training mode
-            it is called with images and targets and gives a dict of losses; in evaluation mode with images, and it gives
-            the boxes, labels and scores of each: the manner of torchvision's detectors.
+        net: Makes the network, given `classes`, without the background, and `size`, that of the view. In training
+            mode it is called with images and targets and gives a dict of losses; in evaluation mode with images, and
+            it gives the boxes, labels and scores of each: the manner of torchvision's detectors.
         headline: The score that the comparison is about.
         workers: Processes that read pictures; 0 reads them in the process that trains.
 
