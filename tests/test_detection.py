@@ -1,5 +1,6 @@
 """The task of detection as the training loop sees it, its recipes, and `predict`."""
 
+import copy
 import json
 from dataclasses import replace
 from functools import partial
@@ -7,8 +8,9 @@ from functools import partial
 import pytest
 import torch
 from PIL import Image
+from torchvision import tv_tensors
 
-from tangential.data.pictures import viewed
+from tangential.data.pictures import read_picture, viewed
 from tangential.data.shapes import Shapes
 from tangential.data.views import SquareView, StretchedView
 from tangential.nets.centernet import centernet, plain_neck
@@ -22,7 +24,7 @@ from tangential.tasks.detection import Detection
 from tangential.train import Training, fit
 
 SMALL = Detection(
-    data=Shapes(count=16),
+    data=Shapes(count=12),
     view=SquareView(size=64, keep_size=False),
     net=partial(centernet, width=8, blocks=1, neck=partial(plain_neck)),
 )
@@ -62,14 +64,12 @@ def test_score_is_that_of_the_pictures_whatever_the_batches(name):
 def test_pictures_that_keep_their_size_come_one_by_one():
     task = replace(SMALL, view=SquareView(size=64))
     sizes = [images.shape for images, _ in task.batches("test", batch_size=8)]
-    assert sizes == [(1, 3, 96, 96)] * 16
+    assert sizes == [(1, 3, 96, 96)] * 12
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_detector_learns_what_lies_where(name, tmp_path):
-    task = replace(
-        TASKS[name], view=replace(TASKS[name].view, **({"jitter": 0.0} if name == "centernet" else {"crop": False}))
-    )
+def test_detector_learns_what_lies_where(name):
+    task = TASKS[name]
     model = task.model()
     images, targets = next(iter(task.batches("test", batch_size=16)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -84,15 +84,16 @@ def test_detector_learns_what_lies_where(name, tmp_path):
         assert task.score(model.eval(), [(images, targets)])["ap50"] > 0.6
 
 
-def test_resumed_run_with_augmentation_has_the_same_bits(tmp_path):
+def test_resumed_run_with_augmentation_has_the_same_bits():
     plan = replace(RECIPES["bccd-ssd"], task=TASKS["ssd"], epochs=2, batch_size=8).plan("adamp", 0)
-    whole, first = Training(plan), Training(plan)
+    whole = Training(plan)  # one training at a time: all draw from torch's global generator
     whole.run_epoch()
-    first.run_epoch()
-    resumed = Training(plan)
+    state = copy.deepcopy(whole.state_dict())
+    loss = whole.run_epoch()["train_loss"]
     torch.manual_seed(99)
-    resumed.load_state_dict(first.state_dict())
-    assert whole.run_epoch()["train_loss"] == resumed.run_epoch()["train_loss"]
+    resumed = Training(plan)
+    resumed.load_state_dict(state)
+    assert resumed.run_epoch()["train_loss"] == loss
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[key]), key
 
@@ -160,8 +161,6 @@ def test_boxes_come_back_in_the_pixels_of_the_picture(name, size):
                 }
             ]
 
-    from torchvision import tv_tensors
-
     picture = tv_tensors.Image(torch.zeros(3, *size, dtype=torch.uint8))
     found = found_in(picture, task, Framed())
     assert torch.allclose(found["boxes"][0], true[0], atol=1e-3)
@@ -187,7 +186,7 @@ def test_predict_draws_and_writes_every_box(tmp_path, capsys):
     report = json.loads((out / "boxes.json").read_text())
     assert [each["picture"] for each in report] == [str(tmp_path / "a" / "one.png"), str(tmp_path / "b" / "one.JPG")]
     assert all(box["class"] in ("square", "disc") and len(box["box"]) == 4 for each in report for box in each["boxes"])
-    assert Image.open(out / "one.png").size == Image.open(out / "one-2.png").size == (70, 50)
+    assert read_picture(out / "one.png").shape == read_picture(out / "one-2.png").shape == (3, 50, 70)
     assert "one-2.png" in capsys.readouterr().out
     predict(folder.path, [tmp_path / "a"], threshold=1.0, out=out)
     assert "nothing" in capsys.readouterr().out

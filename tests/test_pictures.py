@@ -11,10 +11,10 @@ from torchvision import tv_tensors
 
 from tangential.data.coco import Coco
 from tangential.data.pictures import Thing, collated, read_picture, tidied, viewed
+from tangential.data.places import VARIABLE, locate
 from tangential.data.shapes import Shapes
 from tangential.data.views import SquareView, StretchedView
 from tangential.data.voc import Voc, blood_cells
-from tangential.data.places import VARIABLE, locate
 
 
 def plain(image, target):
@@ -48,7 +48,7 @@ def voc_folder(root, pictures, suffix=".jpg", size=(40, 30)):
 
 
 def coco_folder(root, pictures, annotations, categories=((7, "cat"), (18, "dog"))):
-    for number, name in pictures.items():
+    for name in pictures.values():
         save(root / "val2017" / name)
     content = {
         "images": [{"id": n, "file_name": name, "height": 30, "width": 40} for n, name in pictures.items()],
@@ -130,7 +130,7 @@ def test_what_is_wrong_in_a_folder_is_named(tmp_path):
 
 def test_missing_data_are_said_in_one_line(tmp_path):
     for data in (Voc(root=str(tmp_path)), Coco(root=str(tmp_path)), blood_cells(str(tmp_path))):
-        with pytest.raises(ValueError, match="no .* in .*; get it from https?://"):
+        with pytest.raises(ValueError, match=r"no .* in .*; get it from https?://"):
             data.load("train", plain)
 
 

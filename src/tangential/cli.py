@@ -27,6 +27,7 @@ from tangential.display import Display
 from tangential.inquiries import THREADS, Debug, inspect, theory, toy
 from tangential.jobs import Job, jobs
 from tangential.overrides import override
+from tangential.predictions import predict
 from tangential.provenance import environment
 from tangential.recipes import RECIPES, Recipe
 from tangential.report import page, tables
@@ -169,7 +170,7 @@ def report(
     _report(Console(), folders, out or folders[0])
 
 
-for command in (inspect, theory, toy):
+for command in (inspect, theory, toy, predict):
     app.command()(command)
 
 

@@ -201,8 +201,7 @@ class Lighting(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Shift an image."""
-        shifted: Tensor = inpt.as_subclass(Tensor) + params["shift"][:, None, None]
-        return tv_tensors.wrap(shifted, like=inpt)
+        return tv_tensors.Image(inpt.as_subclass(Tensor) + params["shift"][:, None, None])
 
 
 def _between(side: int, border: int) -> int:

@@ -29,7 +29,8 @@ class CenterNet(nn.Module):
     """A detector that looks for centres.
 
     In training it gives the losses `heat`, `size` and `offset`, whose sum is the loss; in evaluation it gives, per
-    image, a dict of `boxes` `(n, 4)` in pixels, `labels` `(n,)` from 1 and `scores` `(n,)`, as torchvision's detectors do.
+    image, a dict of `boxes` `(n, 4)` in pixels, `labels` `(n,)` from 1 and `scores` `(n,)`, as torchvision's
+    detectors do.
 
     Args:
         backbone: Gives maps, the last at stride 32.

@@ -89,7 +89,7 @@ def peaks(
         corners = corners / stride
         size, centre = corners[:, 2:] - corners[:, :2], (corners[:, 2:] + corners[:, :2]) / 2
         column_row = centre.floor()
-        radius = gaussian_radius(*size.ceil().flip(1).unbind(1)).floor().clamp(min=0)
+        radius = gaussian_radius(size[:, 1].ceil(), size[:, 0].ceil()).floor().clamp(min=0)
         bells = _gaussians(column_row, radius, shape)
         heat[image].scatter_reduce_(0, kinds[:, None, None].expand_as(bells), bells, "amax")
         sizes.append(size)

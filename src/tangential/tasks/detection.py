@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +54,8 @@ class Detection:
     headline: Headline = field(default=AP, metadata=FIXED)
     workers: int = 0
 
-    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Batch]:
-        """Give the batches of one pass, shuffled by `order` if there is one."""
+    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Any]:
+        """Give the batches of one pass (`tangential.data.pictures.Batch`), shuffled by `order` if there is one."""
         pictures = self.data.load(split, self.view.transform(split))
         return DataLoader(
             pictures,
