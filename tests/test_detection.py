@@ -79,7 +79,7 @@ def test_detector_learns_what_lies_where(name):
         optimizer.step()
     # one pass without steps, so that the running averages are those of the last weights
     with torch.no_grad():
-        for _ in range(30):
+        for _ in range(20):
             model(images, targets)
         assert task.score(model.eval(), [(images, targets)])["ap50"] > 0.6
 

@@ -273,3 +273,13 @@ def test_small_ssd_is_scale_invariant_but_for_its_heads():
     # the last BatchNorm sees 4 values a channel: nothing there is vague
     assert {value for name, value in kind.items() if name.startswith("backbone.")} == {"channel"}
     assert not {value for name, value in kind.items() if name.startswith("head.")} & {"channel", "layer"}
+
+
+def test_ssd_on_vgg_is_scale_invariant_up_to_its_last_norm():
+    model = ssd_vgg16(classes=3, size=300, width=2)
+    found = find_invariances(model, *a_batch(300))
+    kind = {name: found.verdict(name).kind for name in found if len(found.verdict(name).shape) == 4}
+    backbone = {name for name in kind if name.startswith("backbone.backbone.")}
+    assert len(backbone) == 13
+    assert {kind[name] for name in backbone} == {"channel"}
+    assert not {kind[name] for name in kind if name not in backbone} & {"channel", "layer"}
