@@ -5,7 +5,7 @@ All randomness comes from torch's generators, so a resumed run sees what an unin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -70,6 +70,10 @@ class StretchedView:
         """Say how many images go into a batch of a split."""
         return wanted
 
+    def smoke(self) -> StretchedView:
+        """Give the view for a run of seconds: the same, as an SSD is made for one size."""
+        return self
+
 
 @dataclass(frozen=True, kw_only=True)
 class SquareView:
@@ -131,6 +135,10 @@ class SquareView:
     def batch_size(self, split: Split, wanted: int) -> int:
         """Say how many images go into a batch of a split: one if they keep their sizes."""
         return 1 if split == "test" and self.keep_size else wanted
+
+    def smoke(self) -> SquareView:
+        """Give the view for a run of seconds: of small squares."""
+        return replace(self, size=min(self.size, 128))
 
 
 class RandomSquare(v2.Transform):

@@ -90,7 +90,7 @@ class Detection:
     def smoke(self) -> Detection:
         """Make the same task on 16 generated pictures, with a narrow network, for a run of seconds."""
         narrow = partial(self.net, **self.net.keywords | {"width": SMOKE_WIDTH, "weights": None})
-        return replace(self, data=Shapes(), net=narrow, workers=0)
+        return replace(self, data=Shapes(), view=self.view.smoke(), net=narrow, workers=0)
 
 
 def _on_cpu(values: dict[str, Tensor]) -> dict[str, Tensor]:
