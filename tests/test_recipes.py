@@ -53,7 +53,7 @@ def runs():
         yield from [(name, optimizer) for optimizer in recipe.optimizers][-1 if name.endswith("-imagenet") else 0 :]
 
 
-@pytest.mark.parametrize(("name", "optimizer"), runs())
+@pytest.mark.parametrize(("name", "optimizer"), list(runs()))
 def test_recipe_trains_in_smoke(name, optimizer, tmp_path):
     recipe = RECIPES[name].smoke()
     folder = RunFolder(tmp_path)
