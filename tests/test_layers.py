@@ -26,7 +26,7 @@ LAYERS = [
     {"train"},
     {"tasks"},
     {"recipes", "report", "inspection"},
-    {"jobs"},
+    {"jobs", "predictions"},
     {"display", "inquiries"},
     {"reporting"},
     {"cli"},

@@ -26,6 +26,7 @@ from tangential.display import Display
 from tangential.inquiries import THREADS, Debug, inspect, theory, toy
 from tangential.jobs import Job, jobs
 from tangential.overrides import override
+from tangential.predictions import predict
 from tangential.provenance import environment
 from tangential.recipes import RECIPES, Recipe
 from tangential.report.groups import gather
@@ -158,7 +159,7 @@ def recipes() -> None:
     Console().print(table)
 
 
-for command in (report, inspect, theory, toy):
+for command in (report, inspect, theory, toy, predict):
     app.command()(command)
 
 
