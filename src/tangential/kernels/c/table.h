@@ -5,11 +5,12 @@
 
 enum { PLAIN, KNOWN, TESTED };         /* what a run asks for: decay alone, blocks known in advance, the paper's test */
 enum { NOTHING, CHANNEL, LAYER };      /* what the test said; one byte per weight, kept from step to step */
-enum { WEIGHT, GRAD, FIRST, SECOND, COUNT, SAID, COLUMNS }; /* columns of the table of addresses */
+enum { WEIGHT, GRAD, FIRST, SECOND, COUNT, SAID, VOTES, COLUMNS }; /* columns of the table of addresses */
 
-/* The numbers of a parameter group as its user gave them. `beta2` of SGDP is its dampening. */
+/* The numbers of a parameter group as its user gave them. `beta2` of SGDP is its dampening. Where votes are counted,
+   the first `listen` steps have one each. */
 typedef struct {
-  double sgd, lr, decay, delta, eps, ratio, beta1, beta2, nesterov, sign;
+  double sgd, lr, decay, delta, eps, ratio, beta1, beta2, nesterov, sign, listen;
 } group;
 
 /* A run: rows that are cut alike. Row `r` is `cols` neighbours from `offset + r * cols` on, and again `stride` further
@@ -41,6 +42,8 @@ typedef struct {
   numbers n;
   char *p, *g, *m, *v;
   uint8_t *said;
+  int32_t *votes;                 /* in how many of the first steps each view fired, or 0 where nobody counts */
+  int listens;                    /* this step has a vote */
   double reduced, least;          /* decay of a projected weight, and the eps of norms */
   double row_bound, layer_bound;  /* squares of what the cosines have to stay below */
   float layer;                    /* factor under the layer view */
