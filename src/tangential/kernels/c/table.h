@@ -30,10 +30,11 @@ typedef struct {
 } piece;
 
 /* The numbers of a rule and of line 9 at this step, as the loops over elements want them. Few enough for the registers
-   of x86-64: the bias correction of v is taken into eps and rate, that of m into rate. */
+   of x86-64, and few operations: the bias correction of v is taken into eps and rate, that of m and what Nesterov
+   multiplies m by into rate. So u and rate are not the definition's, but their product is. */
 typedef struct {
   float b1, o1, b2, o2;   /* m <- b1 m + o1 g;  v <- b2 v + o2 g g */
-  float n1, n2, eps;      /* u = (n1 m + n2 g) / (sqrt(v) + eps), or without the division */
+  float ahead, eps;       /* u = (m + ahead g) / (sqrt(v) + eps), or without the division */
   float rate, plain;      /* w <- keep w - rate u; keep of a weight that is not projected */
 } numbers;
 
