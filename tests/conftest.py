@@ -1,11 +1,9 @@
 """One seed for every test, and one thread, so that tests run side by side without fighting for cores."""
 
-import sys
+import importlib
 
 import pytest
 import torch
-
-import tangential.backends.choose  # noqa: F401 - it is in sys.modules then
 
 
 @pytest.fixture(autouse=True)
@@ -17,5 +15,13 @@ def _same_start():
 @pytest.fixture
 def as_elsewhere(monkeypatch):
     """Steps on the CPU as on any other device. There reading is free, and the test is read."""
-    choose = sys.modules["tangential.backends.choose"]  # the package has a function of that name
+    choose = importlib.import_module("tangential.backends.choose")  # the package has a function of this name
     monkeypatch.setattr(choose, "chunked", choose.foreach)
+
+
+@pytest.fixture
+def kernel_alone(monkeypatch):
+    """Fails a test in which something is left to the path without a kernel."""
+    choose = importlib.import_module("tangential.backends.choose")
+    for name in ("foreach", "chunked"):
+        monkeypatch.setattr(choose, name, lambda batch: pytest.fail("a weight was left to foreach"))

@@ -161,7 +161,7 @@ class Projected(Optimizer):
             moments=tuple(moments),
             steps=steps,
             votes=votes,
-            said=said,
+            said=[None] * len(weights) if traced else said,
             backend=choose(weights, group),
             demanded=bool(group["fused"]),
             blocks=group["blocks"],
@@ -184,23 +184,25 @@ class Projected(Optimizer):
 
         The name is torch's: `torch.compile` runs a method so called once instead of tracing it.
         """
-        kept = list(zip((*self._moments, SAID), moments, strict=False))
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None:
-                continue
-            own = self.state[p]
-            if not own:
-                device = p.device if group["capturable"] else "cpu"
-                own["step"] = torch.zeros((), dtype=torch.float32, device=device)
-                for name in self._moments:
-                    own[name] = torch.zeros_like(p, dtype=wide(p.dtype), memory_format=torch.preserve_format)
-            if group["blocks"] == "sticky":
-                if VOTES not in own:
-                    own[VOTES] = torch.zeros(2, dtype=torch.int32, device=p.device)
-                votes.append(own[VOTES])
-            params.append(p)
-            grads.append(grad)
-            steps.append(own["step"])
-            for name, column in kept:
-                column.append(own.get(name))
+        given = [p.grad for p in group["params"]]
+        params += [p for p, grad in zip(group["params"], given, strict=True) if grad is not None]
+        grads += [grad for grad in given if grad is not None]
+        owns = [self.state[p] for p in params]
+        if not all(owns) or group["blocks"] == "sticky":
+            for p, own in zip(params, owns, strict=True):
+                self._make_state(p, own, group)
+        if group["blocks"] == "sticky":
+            votes += [own[VOTES] for own in owns]
+        steps += [own["step"] for own in owns]
+        for name, column in zip((*self._moments, SAID), moments, strict=False):
+            column += [own.get(name) for own in owns]
+
+    def _make_state(self, p: Tensor, own: dict[str, Any], group: dict[str, Any]) -> None:
+        """Whatever state a parameter lacks."""
+        if not own:
+            device = p.device if group["capturable"] else "cpu"
+            own["step"] = torch.zeros((), dtype=torch.float32, device=device)
+            for name in self._moments:
+                own[name] = torch.zeros_like(p, dtype=wide(p.dtype), memory_format=torch.preserve_format)
+        if group["blocks"] == "sticky" and VOTES not in own:
+            own[VOTES] = torch.zeros(2, dtype=torch.int32, device=p.device)

@@ -25,15 +25,13 @@ def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
     cache-sized pieces.
     """
     compiling = torch.compiler.is_compiling()
-    # the kernel for CPUs does not count votes
-    sticky = group["blocks"] == "sticky" and not any(map(_on_cuda, weights))
     if group["fused"]:
-        return "foreach" if compiling or sticky else "fused"
+        return "foreach" if compiling else "fused"
     if group["foreach"] is not None:
         return "foreach" if group["foreach"] else "eager"
     if group["differentiable"] or not {*map(type, weights)} <= {Tensor, Parameter}:
         return "eager"
-    kernel = group["fused"] is None and not compiling and not sticky and any(w.is_cpu or _on_cuda(w) for w in weights)
+    kernel = group["fused"] is None and not compiling and any(w.is_cpu or _on_cuda(w) for w in weights)
     return "fused" if kernel else "foreach"
 
 
