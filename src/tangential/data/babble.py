@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tangential.data.images import Part
 from tangential.data.units import Characters
-from tangential.task import Split
 
 _WORDS = ("a", "ba", "do", "lu", "mira", "no", "tesi", "vo")
 _SEEDS = {"train": 1, "test": 2}
@@ -35,7 +35,7 @@ class Babble:
         if self.count < 2:
             raise ValueError(f"count={self.count}: must be at least 2, one character and the next")
 
-    def load(self, split: Split) -> Tensor:
+    def load(self, split: Part) -> Tensor:
         """Draw one part; the same one at every call."""
         draw = torch.Generator().manual_seed(_SEEDS[split])
         drawn = torch.randint(len(_WORDS), (self.count,), generator=draw)  # a word has a letter at least

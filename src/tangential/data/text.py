@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from tangential.data.babble import Babble
+from tangential.data.images import Part
 from tangential.data.keeping import kept_tensor
 from tangential.data.places import cache_folder, locate, unpacked
-from tangential.data.units import PARTS, Characters, Lines, Pieces, Words
-from tangential.task import Split
+from tangential.data.units import PARTS, Characters, Pieces, Words
 
 Units = Characters | Words | Pieces
 
@@ -53,7 +53,7 @@ class TextFile:
             raise ValueError(f"shares={self.shares}: must be positive and add up to 1")
         _check_parts(self.train, self.test)
 
-    def load(self, split: Split) -> Tensor:
+    def load(self, split: Part) -> Tensor:
         """Give one part as tokens, `(count,)`."""
         return self._corpus().tokens(self.train if split == "train" else self.test)
 
@@ -96,7 +96,7 @@ class WikiText103:
     def __post_init__(self) -> None:
         _check_parts(self.train, self.test)
 
-    def load(self, split: Split) -> Tensor:
+    def load(self, split: Part) -> Tensor:
         """Give one part as tokens, `(count,)`."""
         return self._corpus().tokens(self.train if split == "train" else self.test)
 
@@ -162,16 +162,15 @@ class _Corpus:
                 with self.files[part].open(encoding="utf-8", newline="\n") as file:
                     yield from file
             else:
-                yield from io.StringIO(self._cut(part), newline="\n")
+                yield from io.StringIO(self._cut(part, self.shares), newline="\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.files[part]} is not text in UTF-8 ({error.reason}); convert it") from error
 
-    def _cut(self, part: str) -> str:
+    def _cut(self, part: str, shares: tuple[float, float, float]) -> str:
         """One part of the single file."""
-        assert self.shares is not None
         text = self.files[part].read_bytes().decode()
         index = PARTS.index(part)
-        begin, end = (self._place(text, sum(self.shares[:count])) for count in (index, index + 1))
+        begin, end = (self._place(text, sum(shares[:count])) for count in (index, index + 1))
         return text[begin:end]
 
     def _place(self, text: str, share: float) -> int:

@@ -24,11 +24,11 @@ Lines = Callable[[str], Iterable[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Characters:
-    """Every character is a token. All that occur in any part of the text are known.
+    r"""Every character is a token. All that occur in any part of the text are known.
 
     Example:
         >>> units = Characters()
-        >>> learned = units.learn(lambda part: ["abba\\n"])
+        >>> learned = units.learn(lambda part: ["abba\n"])
         >>> units.encode(learned, ["baba"]).tolist()
         [2, 1, 2, 1]
     """
@@ -48,7 +48,7 @@ class Characters:
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """Whatever stands between spaces is a token, and so is the end of each line.
+    r"""Whatever stands between spaces is a token, and so is the end of each line.
 
     Words are numbered from the most frequent one on, in the training part, as an adaptive softmax needs it. A word that
     is not known is read as `<unk>`.
@@ -62,10 +62,10 @@ class Words:
 
     Example:
         >>> units = Words(least=1)
-        >>> learned = units.learn(lambda part: ["to be or not to be\\n"])
+        >>> learned = units.learn(lambda part: ["to be or not to be\n"])
         >>> learned.split()
         ['be', 'to', '<eos>', 'not', 'or', '<unk>']
-        >>> units.encode(learned, ["to do\\n"]).tolist()
+        >>> units.encode(learned, ["to do\n"]).tolist()
         [1, 5, 2]
     """
 

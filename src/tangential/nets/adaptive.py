@@ -17,7 +17,8 @@ class AdaptiveSoftmax(nn.Module):
         width: Of the states.
         words: How many there are, the most frequent first.
         cutoffs: Where the clusters of rare words begin, rising; none for a plain softmax.
-        weight: The words' vectors, `(words, width)`, of the embedding for example; None for new ones.
+        weight: The words' vectors, `(words, width)`, of the embedding for example, a parameter; None for
+            new ones.
 
     Raises:
         ValueError: Cut-offs that do not rise, or lie outside the words.
@@ -28,9 +29,7 @@ class AdaptiveSoftmax(nn.Module):
         torch.Size([4])
     """
 
-    def __init__(
-        self, *, width: int, words: int, cutoffs: tuple[int, ...] = (), weight: nn.Parameter | None = None
-    ) -> None:
+    def __init__(self, *, width: int, words: int, cutoffs: tuple[int, ...] = (), weight: Tensor | None = None) -> None:
         super().__init__()
         if any(low >= high for low, high in zip((0, *cutoffs), (*cutoffs, words), strict=True)):
             raise ValueError(f"cutoffs={cutoffs}: must rise, from above 0 to below the {words} words there are")

@@ -122,17 +122,17 @@ class TransformerXL(nn.Module):
             ValueError: The memory is of another number of texts.
         """
         states = self.dropout(self.embedding(tokens) * self.embedding.embedding_dim**0.5)
-        if memory is None:
-            memory = states.new_zeros(len(self.layers), len(tokens), 0, states.shape[-1])
-        if memory.shape[1] != len(tokens):
-            raise ValueError(f"{len(tokens)} segments follow {memory.shape[1]}; begin anew where the texts change")
-        keys = memory.shape[2] + tokens.shape[1]
+        nothing = states.new_zeros(len(self.layers), len(tokens), 0, states.shape[-1])
+        before = nothing if memory is None else memory.to(states)
+        if before.shape[1] != len(tokens):
+            raise ValueError(f"{len(tokens)} segments follow {before.shape[1]}; begin anew where the texts change")
+        keys = before.shape[2] + tokens.shape[1]
         back = torch.arange(keys - 1, -1, -1, device=tokens.device)
         sinusoids = self.dropout(waves(back.clamp(max=self._clamp).to(states.dtype), states.shape[-1]))
         hidden = self._hidden(back, tokens.shape[1])
         kept = self._memory if self.training else self._test_memory
         remembered = []
-        for layer, past in zip(self.layers, memory.to(states), strict=True):
+        for layer, past in zip(self.layers, before, strict=True):
             seen = torch.cat([past, states], dim=1)
             remembered.append(seen[:, max(keys - kept, 0) :].detach())
             states = layer(states, seen, sinusoids, self.biases, hidden)

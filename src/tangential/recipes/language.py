@@ -6,11 +6,12 @@ so; then normalisation alone hurts, and with AdamP it is the best of the four (f
 numbers are those of the public page of January 2021).
 
 The settings are those of the model that its authors call base, from their code: 16 layers of width 410, 10 heads of 41,
-2,100 between the linear layers, dropout 0.1, segments and memory of 150 tokens, 60 streams, Adam at 2.5e-4 with a cosine
-to zero, 200,000 steps (17.4 passes; 17 here), gradients clipped to a norm of 0.25, a tied adaptive softmax cut at 20,000,
-40,000 and 200,000 words; tested with segments of 64, a memory of 640, and distances clamped at 400. They get 24.03. Which
-weight decay the paper used is not known: none here, as there, so that AdamW is Adam and only the projection differs.
-Two things of ours: each pass begins at a place drawn from the seed, and the end of the text is not cut off.
+2,100 between the linear layers, dropout 0.1, segments and memory of 150 tokens, 60 streams, Adam at 2.5e-4 with a
+cosine to zero, 200,000 steps (17.4 passes; 17 here), gradients clipped to a norm of 0.25, a tied adaptive softmax cut
+at 20,000, 40,000 and 200,000 words; tested with segments of 64, a memory of 640, and distances clamped at 400. That
+gives 24.03, they say. Which weight decay the paper used is not known: none here, as there, so that AdamW is Adam and
+only the projection differs. Two things are ours: each pass begins at a place drawn from the seed, and no token is left
+out at the end of the text.
 
 WikiText-103: https://wikitext.smerity.com/wikitext-103-v1.zip, as it is or unpacked into `wikitext-103/` of the folder
 of data sets. Expected, not measured, on one A100: some 15 hours a run.
