@@ -26,7 +26,7 @@ class Babble:
 
     Example:
         >>> Babble(count=6).load("train").shape, len(Babble().lengths())
-        (torch.Size([6]), 14)
+        (torch.Size([6]), 15)
     """
 
     count: int = 257

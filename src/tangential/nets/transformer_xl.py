@@ -128,7 +128,8 @@ class TransformerXL(nn.Module):
             raise ValueError(f"{len(tokens)} segments follow {before.shape[1]}; begin anew where the texts change")
         keys = before.shape[2] + tokens.shape[1]
         back = torch.arange(keys - 1, -1, -1, device=tokens.device)
-        sinusoids = self.dropout(waves(back.clamp(max=self._clamp).to(states.dtype), states.shape[-1]))
+        distances = back.clamp(0, self._clamp).to(torch.promote_types(states.dtype, torch.float32))
+        sinusoids = self.dropout(waves(distances, states.shape[-1]).to(states))
         hidden = self._hidden(back, tokens.shape[1])
         kept = self._memory if self.training else self._test_memory
         remembered = []

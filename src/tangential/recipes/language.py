@@ -79,10 +79,10 @@ shakespeare_txl = Recipe(
         net=partial(
             transformer_xl,
             layers=3,
-            width=128,
+            width=96,
             heads=4,
-            head_width=32,
-            inner=384,
+            head_width=24,
+            inner=288,
             dropout=0.0,
             memory=64,
             test_memory=128,
