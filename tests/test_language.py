@@ -104,10 +104,13 @@ def test_characters_of_the_parts_are_the_text(root):
     assert torch.equal(replace(data, test="val").load("test"), parts[1])
 
 
-@pytest.mark.parametrize("units", [Characters(), Words(least=1), Pieces(count=60)], ids=lambda units: type(units).__name__)
+@pytest.mark.parametrize(
+    "units", [Characters(), Words(least=1), Pieces(count=60)], ids=lambda units: type(units).__name__
+)
 def test_tokens_stand_for_all_characters(root, units):
     data = TextFile(root=str(root), places=("mine.txt",), units=units)
-    assert sum(int(data.lengths()[part].sum()) for part in parts_of(data)) == pytest.approx(len(TEXT), rel=0.02)
+    text = TEXT.replace("\n", " \n") if isinstance(units, Words) else TEXT  # a space after every word
+    assert sum(int(data.lengths()[part].sum()) for part in parts_of(data)) == pytest.approx(len(text), rel=0.01)
 
 
 def test_words_are_numbered_by_their_frequency_and_rare_ones_are_unknown(root):
@@ -159,7 +162,10 @@ def test_texts_of_other_alphabets_and_line_ends_are_read_as_they_are(root):
     ("make", "message"),
     [
         (lambda root: TextFile(places=("a",), shares=(0.5, 0.5, 0.5)), "must be positive and add up to 1"),
-        (lambda root: TextFile(places=("a",), test="valid"), "'valid' is no part of a text; there are train, val, test"),
+        (
+            lambda root: TextFile(places=("a",), test="valid"),
+            "'valid' is no part of a text; there are train, val, test",
+        ),
         (lambda root: WikiText103(train="all"), "'all' is no part"),
         (lambda root: Words(least=0), "least=0"),
         (lambda root: Pieces(count=0), "count=0"),
@@ -260,18 +266,19 @@ def test_perplexity_beyond_all_numbers_is_infinite():
 
 @pytest.mark.parametrize("weight_normalised", [False, True])
 def test_perplexity_of_a_memorised_text_goes_to_one(weight_normalised):
-    task = far(length=10)
-    task = replace(task, net=partial(task.net, weight_normalised=weight_normalised))
+    task = far(data=Babble(count=41))
+    task = replace(task, net=partial(task.net, width=32, inner=64, weight_normalised=weight_normalised))
     model = task.model()
-    text = list(in_turn(task.data.load("train"), streams=2, length=10))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(60):
-        for segment in text:
-            optimizer.zero_grad()
-            task.loss(model, segment).backward()
-            optimizer.step()
-    with torch.no_grad():
-        assert 1 <= task.score(model.eval(), text)["perplexity"] < 1.02
+    whole, in_parts = (list(in_turn(task.data.load("train"), streams=1, length=length)) for length in (40, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(200):
+        optimizer.zero_grad()
+        task.loss(model, whole[0]).backward()
+        optimizer.step()
+    with torch.no_grad():  # only with its memory does it know, in each part, where in the text it is
+        assert 1 <= task.score(model.eval(), in_parts)["perplexity"] < 1.02
+        alone = [part._replace(first=True) for part in in_parts]
+        assert task.score(model, alone)["perplexity"] > 1.1
 
 
 def test_loss_is_the_mean_over_what_is_there():
@@ -279,8 +286,8 @@ def test_loss_is_the_mean_over_what_is_there():
     *_, last = in_turn(SMALL.data.load("train"), streams=7, length=16)
     assert (last.targets == IGNORED).any()
     found = model(last.tokens, last.targets)
-    assert float(SMALL.loss(model, last._replace(first=True))) == pytest.approx(
-        float(found[last.targets != IGNORED].mean()), rel=1e-5
+    assert float(SMALL.loss(model, last._replace(first=True)).detach()) == pytest.approx(
+        float(found[last.targets != IGNORED].mean().detach()), rel=1e-5
     )
 
 

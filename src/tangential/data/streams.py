@@ -94,10 +94,12 @@ class _InTurn(Sampler[tuple[int, int]]):
         return len(self._segments)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        # A generator: it draws when the first segment is taken. Loaders with workers make an iterator they do not use.
         offset = 0
         if self._order is not None:
             offset = int(torch.randint(self._segments.tokens, (), generator=self._order))
-        return iter([(index, offset) for index in range(len(self._segments))])
+        for index in range(len(self._segments)):
+            yield index, offset
 
 
 def in_turn(

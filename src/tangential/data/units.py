@@ -94,7 +94,7 @@ class Words:
         return torch.tensor(numbers, dtype=torch.int32)
 
     def lengths(self, learned: str) -> Tensor:
-        """Say how many characters each token stands for, with the space after a word; the end of a line is one."""
+        """Say how many characters each token stands for: a word with one space after it, the end of a line one."""
         return torch.tensor([1 if word == END else len(word) + 1 for word in learned.split("\n")])
 
 
