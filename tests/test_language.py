@@ -134,7 +134,7 @@ def test_pieces_are_longer_than_characters_and_lose_nothing(root):
     numbers = Pieces(count=60).encode(learned, io.StringIO(TEXT))
     tokenizer = tokenizers.Tokenizer.from_str(learned)
     assert "".join(tokenizer.id_to_token(number) for number in numbers.tolist()) == TEXT
-    with pytest.raises(ValueError, match="count=5: the text has .* characters"):
+    with pytest.raises(ValueError, match=r"count=5: the text has .* characters"):
         Pieces(count=5).learn(lambda part: [TEXT])
 
 
@@ -208,7 +208,7 @@ def test_wikitext_is_read_as_transformer_xl_reads_it(tmp_path, packed):
 
 def test_wikitext_with_a_file_missing_names_it(tmp_path):
     (tmp_path / "wikitext-103").mkdir()
-    with pytest.raises(ValueError, match="no wiki.train.tokens in .*wikitext-103; get it from"):
+    with pytest.raises(ValueError, match=r"no wiki\.train\.tokens in .*wikitext-103; get it from"):
         WikiText103(root=str(tmp_path)).load("train")
 
 

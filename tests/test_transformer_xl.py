@@ -1,4 +1,4 @@
-"""Transformer-XL: its memory, its relative positions, its adaptive softmax, and what weight normalisation makes of it."""
+"""Transformer-XL: its memory, its relative positions, its adaptive softmax, and what weight normalisation does."""
 
 import copy
 
