@@ -53,9 +53,7 @@ class HarmonicBank(nn.Module):
     bins: Tensor
     hann: Tensor
 
-    def __init__(
-        self, *, sample_rate: int = 16000, harmonics: int = 6, fft: int = 512, per_semitone: int = 2
-    ) -> None:
+    def __init__(self, *, sample_rate: int = 16000, harmonics: int = 6, fft: int = 512, per_semitone: int = 2) -> None:
         super().__init__()
         for name, value in {"harmonics": harmonics, "per_semitone": per_semitone, "sample_rate": sample_rate}.items():
             if value < 1:

@@ -117,9 +117,7 @@ class _Audio(ABC):
         """Make the same task on a few generated tones with a narrow network, for a run of seconds."""
         narrow = partial(self.net, **self.net.keywords | {"width": SMOKE_WIDTH})
         least = getattr(narrow(classes=2, sample_rate=self.data.sample_rate), "least_samples", self.samples)
-        return replace(
-            self, data=self.data.smoke(), net=narrow, samples=least, chunks=min(self.chunks, SMOKE_CHUNKS)
-        )
+        return replace(self, data=self.data.smoke(), net=narrow, samples=least, chunks=min(self.chunks, SMOKE_CHUNKS))
 
 
 @dataclass(frozen=True, kw_only=True)
