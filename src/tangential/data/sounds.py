@@ -84,8 +84,8 @@ def read_sound(path: Path, rate: int) -> np.ndarray:
 def kept_sounds(name: str, paths: Sequence[Path], rate: int, *, known: str | None = None) -> Sounds:
     """Decode files, on all cores, or read what was decoded before.
 
-    The result lies in the cache as a whole or not at all: two bytes per sample. A file that is replaced is decoded anew,
-    with all others.
+    The result lies in the cache as a whole or not at all: two bytes per sample. A file that is replaced is decoded
+    anew, with all others.
 
     Args:
         name: The data set, for the name of the kept folder.
@@ -177,7 +177,7 @@ def _cut(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(8)
     stated = int.from_bytes(start[4:8], "little")
-    streamed = stated in (0, 0xFFFFFFFF)  # written before its size was known
+    streamed = stated == 0 or stated >= 0x7FFFF000  # written before its size was known, by ffmpeg or sox
     return start[:4] == b"RIFF" and not streamed and stated + 7 > path.stat().st_size
 
 

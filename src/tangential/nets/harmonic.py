@@ -30,8 +30,8 @@ DIGIT_POOLS: Pools = (*[(2, 2)] * 5, (1, 1), (1, 1))
 class HarmonicBank(nn.Module):
     """Triangular band-pass filters around the harmonics of a grid of pitches, and their energy over time in decibels.
 
-    The filter at a frequency f is `max(0, 1 - 2 |bin - f| / width)`, its width `(0.1079 f + 24.7) / Q` Hz. The grid goes
-    from C1 up to the note nearest to `sample_rate / (2 * harmonics)`, whose highest harmonic is near the highest
+    The filter at a frequency f is `max(0, 1 - 2 |bin - f| / width)`, its width `(0.1079 f + 24.7) / Q` Hz. The grid
+    goes from C1 up to the note nearest to `sample_rate / (2 * harmonics)`, whose highest harmonic is near the highest
     frequency there is.
 
     Args:

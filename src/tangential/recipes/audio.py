@@ -70,8 +70,8 @@ fsdd_harmonic = Recipe(
     about="a narrow harmonic CNN on 3,000 spoken digits, all speakers known",
     task=Keyword(
         data=Fsdd(),
-        net=partial(harmonic_net, fft=256, per_semitone=1, width=8, pools=DIGIT_POOLS),
-        samples=8192,
+        net=partial(harmonic_net, fft=256, per_semitone=1, width=16, pools=DIGIT_POOLS, dropout=0.1),
+        samples=6144,
     ),
     optimizers={
         **sgd_pair(lr=0.05, momentum=0.9, weight_decay=1e-4),
@@ -79,7 +79,7 @@ fsdd_harmonic = Recipe(
     },
     baselines=PROJECTED,
     schedule=partial(cosine, end=0.01),
-    epochs=10,
+    epochs=12,
     batch_size=32,
     seeds=3,
 )
