@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from tangential.data.sounds import Sounds, kept_sounds
 
 Split = Literal["train", "test"]
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 """Waves from -1 to 1, `(batch, samples)` in training and `(batch, chunks, samples)` in testing, and their targets."""
 
 PARTS = ("train", "validation", "test")

@@ -65,14 +65,16 @@ dcase_harmonic = replace(
     paper=_table_5(55.24, 56.04),
 )
 
+_DIGITS = Keyword(
+    data=Fsdd(),
+    net=partial(harmonic_net, fft=256, per_semitone=1, width=16, pools=DIGIT_POOLS, dropout=0.1),
+    samples=6144,
+)
+
 fsdd_harmonic = Recipe(
     name="fsdd-harmonic",
     about="a narrow harmonic CNN on 3,000 spoken digits, all speakers known",
-    task=Keyword(
-        data=Fsdd(),
-        net=partial(harmonic_net, fft=256, per_semitone=1, width=16, pools=DIGIT_POOLS, dropout=0.1),
-        samples=6144,
-    ),
+    task=_DIGITS,
     optimizers={
         **sgd_pair(lr=0.05, momentum=0.9, weight_decay=1e-4),
         **adam_pair(lr=3e-3, betas=(0.9, 0.999), weight_decay=1e-2),
@@ -87,7 +89,7 @@ fsdd_harmonic_speaker = replace(
     fsdd_harmonic,
     name="fsdd-harmonic-speaker",
     about="the same, tested on a speaker who was never heard",
-    task=replace(fsdd_harmonic.task, data=Fsdd(speaker="lucas")),
+    task=replace(_DIGITS, data=Fsdd(speaker="lucas")),
 )
 
 AUDIO = (mtat_harmonic, speech_commands_harmonic, dcase_harmonic, fsdd_harmonic, fsdd_harmonic_speaker)
