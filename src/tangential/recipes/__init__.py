@@ -1,6 +1,7 @@
 """The experiments, as values; one file for each task."""
 
 from tangential.recipes.adversarial import ADVERSARIAL
+from tangential.recipes.audio import AUDIO
 from tangential.recipes.bias import BIAS
 from tangential.recipes.classification import CLASSIFICATION
 from tangential.recipes.detection import DETECTION
@@ -9,5 +10,6 @@ from tangential.recipes.language import LANGUAGE
 from tangential.recipes.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (digits, *CLASSIFICATION, *ADVERSARIAL, *BIAS, *DETECTION, *LANGUAGE)
+    recipe.name: recipe
+    for recipe in (digits, *CLASSIFICATION, *ADVERSARIAL, *BIAS, *DETECTION, *LANGUAGE, *AUDIO)
 }
