@@ -6,7 +6,8 @@ from tangential.recipes.classification import CLASSIFICATION
 from tangential.recipes.detection import DETECTION
 from tangential.recipes.digits import digits
 from tangential.recipes.recipe import Recipe
+from tangential.recipes.retrieval import RETRIEVAL
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (digits, *CLASSIFICATION, *ADVERSARIAL, *BIAS, *DETECTION)
+    recipe.name: recipe for recipe in (digits, *CLASSIFICATION, *ADVERSARIAL, *BIAS, *DETECTION, *RETRIEVAL)
 }
