@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -213,7 +212,3 @@ def _natural(name: str) -> tuple[int, str]:
     """Numbers in the order of their values."""
     return (int(name), "") if name.isdigit() else (-1, name)
 
-
-def relative(samples: Sequence[tuple[str, int]], number: int) -> str:
-    """Name an image by its folder and file."""
-    return "/".join(Path(samples[number][0]).parts[-2:])

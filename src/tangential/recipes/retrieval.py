@@ -28,6 +28,7 @@ from typing import Any
 from tangential.data.galleries import Cars196, Cub, InShop, OnlineProducts
 from tangential.data.omniglot import Omniglot
 from tangential.nets.embedding import embedder
+from tangential.nets.named import named
 from tangential.nets.small import conv_stack
 from tangential.recipes.recipe import PROJECTED, PaperNumber, Recipe, adam_pair, sgd_pair
 from tangential.schedules import cosine
@@ -37,7 +38,7 @@ from tangential.thawing import thawing
 
 PROXY_ANCHOR = {"criterion": partial(proxy_anchor)}
 TRIPLET = {"criterion": partial(semihard_triplet), "per_class": 4}
-FINE_TUNED = partial(embedder, weights="IMAGENET1K_V1")
+FINE_TUNED = partial(embedder, body=partial(named, name="resnet50"), weights="IMAGENET1K_V1")
 
 
 def _table_6(adam: float, adamp: float) -> Mapping[str, PaperNumber]:

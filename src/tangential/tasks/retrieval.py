@@ -109,7 +109,10 @@ class Retrieval:
 
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         """Measure `recall_at_K` over all queries, from 0 to 1; see `tangential.tasks.recall`."""
-        embeddings, classes, queries = embedded(model, batches)
+        return self.measured(*embedded(model, batches))
+
+    def measured(self, embeddings: Tensor, classes: Tensor, queries: Tensor | None) -> dict[str, float]:
+        """Measure embeddings as `embedded` gives them."""
         at = sorted({1, *self.at})
         if queries is None:
             found = recall(embeddings, classes, at=at)
