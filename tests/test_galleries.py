@@ -116,8 +116,14 @@ def test_products_are_split_by_their_own_lists(tmp_path):
     assert levels(data, "train")[1] == [0, 0, 1] and levels(data, "test")[1] == [0, 1]
 
 
-CLOTHES = [("img/a/1.jpg", "id_07", "train"), ("img/a/2.jpg", "id_07", "train"), ("img/b/1.jpg", "id_10", "train"),
-           ("img/c/1.jpg", "id_09", "query"), ("img/c/2.jpg", "id_09", "gallery"), ("img/d/1.jpg", "id_02", "gallery")]  # fmt: skip
+CLOTHES = [
+    ("img/a/1.jpg", "id_07", "train"),
+    ("img/a/2.jpg", "id_07", "train"),
+    ("img/b/1.jpg", "id_10", "train"),
+    ("img/c/1.jpg", "id_09", "query"),
+    ("img/c/2.jpg", "id_09", "gallery"),
+    ("img/d/1.jpg", "id_02", "gallery"),
+]
 
 
 def shop(home, rows=CLOTHES, count=None, inside="Img"):

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
-from pytorch_metric_learning.distances import CosineSimilarity
 from torch.nn.functional import normalize
 
 from tangential.tasks.recall import nearest, recall, wrong_before

@@ -211,4 +211,3 @@ def _checked(listing: Listing, where: Path) -> Listing:
 def _natural(name: str) -> tuple[int, str]:
     """Numbers in the order of their values."""
     return (int(name), "") if name.isdigit() else (-1, name)
-

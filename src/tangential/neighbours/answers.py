@@ -65,8 +65,10 @@ def answers(task: Retrieval, model: nn.Module, *, count: int, neighbours: int, o
         The same answers at every call.
     """
     vectors, classes, asked = _embedded(task, model)
+    scores = task.measured(vectors, classes, asked)
     every = torch.arange(len(classes))
     queries, gallery = (every, every) if asked is None else (every[asked], every[~asked])
+    queries = _answerable(queries, classes, classes[gallery], itself=asked is None)
     draw = torch.randperm(len(queries), generator=torch.Generator().manual_seed(0))
     caption = captions(task, classes)
     shown: list[Answer] = []
@@ -80,7 +82,7 @@ def answers(task: Retrieval, model: nn.Module, *, count: int, neighbours: int, o
             rows = zip(gallery[places[0]].tolist(), right.tolist(), cosines[0].tolist(), strict=True)
             found = tuple(Found(each, caption(each), same, cosine) for each, same, cosine in rows)
             shown.append(Answer(number, caption(number), found))
-    return Answers(tuple(shown), task.measured(vectors, classes, asked), len(queries))
+    return Answers(tuple(shown), scores, len(queries))
 
 
 def _embedded(task: Retrieval, model: nn.Module) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -102,6 +104,12 @@ def captions(task: Retrieval, classes: Tensor) -> Callable[[int], str]:
     return lambda number: names[int(classes[number])] if names else f"class {int(classes[number])}, image {number}"
 
 
+def _answerable(queries: Tensor, classes: Tensor, gallery_classes: Tensor, *, itself: bool) -> Tensor:
+    """Those whose class has an image in the gallery, beside the query itself if it lies there."""
+    there = torch.bincount(gallery_classes, minlength=int(classes.max()) + 1)
+    return queries[there[classes[queries]] > int(itself)]
+
+
 def _by_turns(numbers: Tensor, classes: Tensor) -> list[int]:
     """One of each class first, then a second of each, and so on."""
     turns: dict[int, int] = {}
@@ -111,4 +119,3 @@ def _by_turns(numbers: Tensor, classes: Tensor) -> list[int]:
         turns[kind] = turns.get(kind, 0) + 1
         ranked.append((turns[kind], place, number))
     return [number for _, _, number in sorted(ranked)]
-

@@ -46,20 +46,24 @@ class Embedder(nn.Module):
         super().__init__()
         self.body = body
         self.head = head
-        self._frozen = [each for each in body.modules() if frozen_norms and isinstance(each, _BatchNorm)]
-        for norm in self._frozen:
+        self.frozen_norms = frozen_norms
+        for norm in self._frozen():
             norm.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Embedder:
         """Go into training or evaluation mode; frozen BatchNorms stay in evaluation mode."""
         super().train(mode)
-        for norm in self._frozen:
+        for norm in self._frozen():
             norm.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed images `(batch, channels, height, width)`: points of norm one, `(batch, dim)`."""
         return normalize(self.head(self.body(images)), dim=1)
+
+    def _frozen(self) -> list[nn.Module]:
+        # looked for anew, for processes that share batches exchange the BatchNorms of a model
+        return [each for each in self.body.modules() if self.frozen_norms and isinstance(each, _BatchNorm)]
 
 
 class MetricNet(nn.Module):

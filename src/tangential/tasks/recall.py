@@ -72,7 +72,11 @@ def wrong_before(
     """Count for each query the images of other classes that are as near as the nearest of its own, or nearer.
 
     Args:
-        queries: See `recall`, as for the rest.
+        queries: See `recall`.
+        classes: See there.
+        gallery: See there.
+        gallery_classes: See there.
+        block: See there.
 
     Returns:
         Integers `(n,)`; -1 where there is none of the query's class.

@@ -91,7 +91,9 @@ class Retrieval:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 words = name.split(".")
-                parts["criterion" if words[0] == "criterion" else "body" if "body" in words else "head"].append(parameter)
+                parts["criterion" if words[0] == "criterion" else "body" if "body" in words else "head"].append(
+                    parameter
+                )
         groups: list[dict[str, Any]] = [
             {"params": parts["head"]},
             {"params": parts["body"], "pretrained": True},
