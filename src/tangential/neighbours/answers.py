@@ -87,7 +87,7 @@ def answers(task: Retrieval, model: nn.Module, *, count: int, neighbours: int, o
 
 def _embedded(task: Retrieval, model: nn.Module) -> tuple[Tensor, Tensor, Tensor | None]:
     """Embed the test images on the best device there is."""
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     model = model.to(device)
     batches = (tuple(part.to(device) for part in batch) for batch in task.batches("test", batch_size=BATCH))
     vectors, classes, asked = embedded(model, batches)

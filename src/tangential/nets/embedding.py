@@ -48,7 +48,7 @@ class Embedder(nn.Module):
         self.head = head
         self.frozen_norms = frozen_norms
         for norm in self._frozen():
-            norm.requires_grad_(False)
+            norm.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Embedder:
         """Go into training or evaluation mode; frozen BatchNorms stay in evaluation mode."""

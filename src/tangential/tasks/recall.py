@@ -53,12 +53,13 @@ def recall(
     """
     if min((*at, block)) < 1:
         raise ValueError(f"at={tuple(at)}, block={block}: must be at least 1")
+    if not all(bool(each.isfinite().all()) for each in (queries, gallery) if each is not None):
+        return [math.nan for _ in at]
     before = wrong_before(queries, classes, gallery, gallery_classes, block=block)
     before = before[before >= 0]
     if not len(before):
         raise ValueError("no query has another image of its class to find, so there is no recall")
-    finite = bool(queries.isfinite().all()) and (gallery is None or bool(gallery.isfinite().all()))
-    return [float((before < k).double().mean()) if finite else math.nan for k in at]
+    return [int((before < k).sum()) / len(before) for k in at]
 
 
 def wrong_before(

@@ -16,6 +16,7 @@ from tangential.data.images import Batch, ImageData, loader
 from tangential.data.omniglot import Omniglot
 from tangential.nets.embedding import MetricNet, embedder
 from tangential.nets.normalized import normalized
+from tangential.nets.small import conv_stack
 from tangential.task import Headline, Objective, Split
 from tangential.tasks.metric_losses import proxy_anchor
 from tangential.tasks.recall import recall
@@ -29,7 +30,8 @@ class Retrieval:
         data: The images. Their classes of training and test should be different ones. Test batches may have a mark,
             `(batch,)`: which images are queries, the others being the gallery. Without it every image is a query, and
             all others its gallery.
-        net: Makes the embedding net, given `channels` and `dim`.
+        net: Makes the embedding net, given `channels` and `dim`; `tangential.nets.embedding.embedder` or one that has
+            its `body` and `weights` too.
         criterion: Makes the loss, given `classes` and `dim`.
         dim: Numbers of an embedding.
         per_class: Draw training batches with so many images of each class in them; 0 draws images alone.
@@ -123,9 +125,9 @@ class Retrieval:
         return {f"recall_at_{k}": share for k, share in zip(at, found, strict=True)}
 
     def smoke(self) -> Retrieval:
-        """Make the same task on a few generated images, from random weights, for a run of seconds."""
-        bare = {"weights": None} if "weights" in self.net.keywords else {}
-        return replace(self, data=self.data.smoke(), net=partial(self.net, **bare), workers=0)
+        """Make the same task on a few generated images, with a small body of random weights, for a run of seconds."""
+        small = {"weights": None, "body": partial(conv_stack, width=8)}
+        return replace(self, data=self.data.smoke(), net=partial(self.net, **small), workers=0)
 
 
 def embedded(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor | None]:
