@@ -16,12 +16,13 @@ from tangential.data.views import SquareView, StretchedView
 from tangential.nets.centernet import centernet, plain_neck
 from tangential.nets.ssd import ssd_resnet
 from tangential.overrides import override
-from tangential.predictions import as_recorded, detector, drawn, found_in, predict
+from tangential.predictions import detector, drawn, found_in, predict
 from tangential.provenance import describe
 from tangential.recipes import RECIPES
 from tangential.runs import RunFolder
 from tangential.tasks.detection import Detection
 from tangential.train import Training, fit
+from tangential.trained import as_recorded
 
 SMALL = Detection(
     data=Shapes(count=12),

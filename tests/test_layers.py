@@ -21,20 +21,22 @@ LAYERS = [
     {"optimizers", "invariances"},
     {"telemetry"},
     {"theory", "toys"},
-    {"runs", "pages", "nets", "data", "overrides", "provenance", "schedules"},
+    {"runs", "pages", "nets", "data", "overrides", "provenance", "schedules", "thawing"},
     {"task"},
     {"train"},
     {"tasks"},
     {"recipes", "report", "inspection"},
-    {"jobs", "predictions"},
+    {"jobs", "trained"},
+    {"predictions"},
     {"display", "inquiries"},
+    {"neighbours"},
     {"reporting"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 OPTIONAL = ("jax", "optax", "triton", "torchvision", "rich", "typer", "plotly", "matplotlib", "sklearn", "jinja2")
-OPTIONAL += ("lightning", "mlflow", "tensorboard", "transformers", "wandb")
+OPTIONAL += ("pytorch_metric_learning", "lightning", "mlflow", "tensorboard", "transformers", "wandb")
 
 
 def unit(path):

@@ -25,6 +25,7 @@ from tangential import __version__
 from tangential.display import Display
 from tangential.inquiries import THREADS, Debug, inspect, theory, toy
 from tangential.jobs import Job, jobs
+from tangential.neighbours import neighbours
 from tangential.overrides import override
 from tangential.predictions import predict
 from tangential.provenance import environment
@@ -159,7 +160,7 @@ def recipes() -> None:
     Console().print(table)
 
 
-for command in (report, inspect, theory, toy, predict):
+for command in (report, inspect, theory, toy, predict, neighbours):
     app.command()(command)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 Batch = tuple[Tensor, ...]
 """Images `(batch, channels, height, width)` from 0 to 1, their classes `(batch,)`, and marks of the data set if any."""
@@ -185,6 +186,7 @@ def loader(
     order: torch.Generator | None = None,
     workers: int = 0,
     drop_last: bool = False,
+    batches: Sampler[list[int]] | None = None,
 ) -> DataLoader[Batch]:
     """Give the batches of one pass over a data set that fetches whole batches.
 
@@ -194,6 +196,7 @@ def loader(
         order: Shuffles the images, and seeds the workers; None for the order they lie in.
         workers: Processes that load, for images on disk; 0 loads in this one.
         drop_last: Whether to leave out a last batch that is smaller.
+        batches: Draws whole batches instead of shuffling; `order` still seeds the workers.
 
     Raises:
         ValueError: A negative number of workers.
@@ -201,15 +204,10 @@ def loader(
     if workers < 0:
         raise ValueError(f"workers={workers}: must be at least 0")
     # The data set hands over whole batches already, so there is nothing to collate.
-    return DataLoader(
-        images,
-        batch_size=batch_size,
-        shuffle=order is not None,
-        generator=order,
-        num_workers=workers,
-        drop_last=drop_last,
-        collate_fn=_as_it_is,
-    )
+    make = partial(DataLoader, images, generator=order, num_workers=workers, collate_fn=_as_it_is)
+    if batches is not None:
+        return make(batch_sampler=batches)
+    return make(batch_size=batch_size, shuffle=order is not None, drop_last=drop_last)
 
 
 def _as_it_is(batch: Any) -> Any:  # a function of a module, so that spawned workers can be sent it

@@ -8,8 +8,9 @@ from tangential.recipes.detection import DETECTION
 from tangential.recipes.digits import digits
 from tangential.recipes.language import LANGUAGE
 from tangential.recipes.recipe import Recipe
+from tangential.recipes.retrieval import RETRIEVAL
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
-    for recipe in (digits, *CLASSIFICATION, *ADVERSARIAL, *BIAS, *DETECTION, *LANGUAGE, *AUDIO)
+    for recipe in (digits, *CLASSIFICATION, *ADVERSARIAL, *BIAS, *DETECTION, *LANGUAGE, *AUDIO, *RETRIEVAL)
 }
