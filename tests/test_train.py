@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from tangential.runs import RunFolder
 from tangential.schedules import cosine
 from tangential.task import Objective
-from tangential.train import Plan, Training, epochs_done, fit, load_checkpoint
+from tangential.checkpoints import load_checkpoint
+from tangential.train import Plan, Training, epochs_done, fit
 
 TIMES = {"seconds", "ms_per_step"}
 
@@ -213,7 +214,7 @@ def test_record_says_what_the_steps_did():
     def watch(*_):
         snapshots.append([w.detach().double().clone() for w in matrices])
 
-    training._players[0]._optimizer.register_step_pre_hook(watch)
+    training.optimizers[""].register_step_pre_hook(watch)
     record = training.run_epoch()
     watch()
     moves = [

@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tangential.report.groups import Comparison, Group
+from tangential.report.tables import headline
+from tangential.task import Headline
 
 Array = np.ndarray
 
@@ -42,13 +44,10 @@ class Curve:
     log: bool = False
 
 
-ACCURACY = Curve("test_accuracy", "Test accuracy", "test accuracy (%)", scale=100.0)
 LOSS = Curve("train_loss", "Training loss", "training loss (nats)", log=True)
 NORM = Curve("weight_norm", "Weight norm", "mean weight norm |w|")
 STEP = Curve("effective_step", "Effective step size", "mean effective step |Δ(w/|w|)|", log=True)
-CURVES = (ACCURACY, NORM, STEP, LOSS)
 PICTURES = {
-    "accuracy.png": (ACCURACY,),
     "weight_norm.png": (NORM,),
     "effective_step.png": (STEP,),
     "overview.png": (NORM, STEP),
@@ -74,6 +73,12 @@ class Line:
     def epochs(self) -> Array:
         """The epochs, from 1."""
         return np.arange(1, len(self.mean) + 1)
+
+
+def curves(comparison: Comparison) -> tuple[Curve, ...]:
+    """Give the curves of the page: the score of the comparison first, if its groups have the same one."""
+    shown = {headline(group) for group in comparison.groups}
+    return (*map(_score, shown if len(shown) == 1 else ()), NORM, STEP, LOSS)
 
 
 def lines(comparison: Comparison, curve: Curve) -> list[Line]:
@@ -107,7 +112,7 @@ def interactive(comparison: Comparison, curve: Curve) -> dict[str, Any]:
 
 
 def save_pictures(comparison: Comparison, folder: Path) -> list[Path]:
-    """Draw the plots of `PICTURES` as PNG files into a folder.
+    """Draw the score and the plots of `PICTURES` as PNG files into a folder.
 
     Returns:
         The files.
@@ -116,14 +121,20 @@ def save_pictures(comparison: Comparison, folder: Path) -> list[Path]:
         OSError: The folder cannot be written.
     """
     paths = []
-    for name, curves in PICTURES.items():
-        figure = Figure(figsize=(6.4 * len(curves), 4.0), dpi=150, layout="constrained")
+    score, *_ = curves(comparison)
+    first = {} if score is NORM else {f"{score.key.removeprefix('test_')}.png": (score,)}
+    for name, drawn in (first | PICTURES).items():
+        figure = Figure(figsize=(6.4 * len(drawn), 4.0), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        for position, curve in enumerate(curves, start=1):
-            _draw(figure.add_subplot(1, len(curves), position), lines(comparison, curve), curve)
+        for position, curve in enumerate(drawn, start=1):
+            _draw(figure.add_subplot(1, len(drawn), position), lines(comparison, curve), curve)
         paths.append(folder / name)
         figure.savefig(paths[-1])
     return paths
+
+
+def _score(shown: Headline) -> Curve:
+    return Curve(f"test_{shown.name}", f"Test {shown.name}", f"test {shown.label}", scale=shown.scale)
 
 
 def _short(label: str) -> str:

@@ -1,4 +1,4 @@
-"""The table of a comparison: accuracies over seeds, paired differences, norms and effective steps, first and last."""
+"""The table of a comparison: scores over seeds, paired differences, norms and effective steps, first and last."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from statistics import mean, stdev
 import numpy as np
 
 from tangential.report.groups import Comparison, Group
+from tangential.task import Headline
 
-HEADINGS = ("optimizer", "accuracy (%)", "difference", "weight norm", "effective step", "ms/step")
+_COLUMNS = ("difference", "weight norm", "effective step", "ms/step")
 
 _CAPTION = (
-    "Accuracy: on the test set after the last epoch, mean ± standard deviation over seeds. "
-    "Difference: to the baseline, seed by seed, in percentage points, mean ± standard deviation, "
+    "Score: on the test set after the last epoch, mean ± standard deviation over seeds. "
+    "Difference: to the baseline, seed by seed, in the score's unit, mean ± standard deviation, "
     "and a 95 % interval for the mean (bootstrap over the seeds). "
     "Weight norm: mean |w| over the weights with more than one dimension, after the first → after the last epoch. "
     "Effective step: how far one step moves w/|w|, mean over these weights and the steps of the first → last epoch. "
@@ -47,15 +48,26 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """One optimizer's line: accuracies and differences in per cent, `(first, last)` norms and steps, milliseconds."""
+    """One optimizer's line: scores and differences as shown, `(first, last)` norms and steps, milliseconds."""
 
     label: str
     seeds: int
-    accuracy: Spread
+    score: Spread
     difference: Difference | None
     norm: tuple[float, float]
     step: tuple[float, float]
     ms_per_step: float
+
+
+def headings(comparison: Comparison) -> tuple[str, ...]:
+    """Name the columns; the score's is the task's own, or `score` where tasks with different ones are compared."""
+    labels = {headline(group).label for group in comparison.groups}
+    return ("optimizer", labels.pop() if len(labels) == 1 else "score", *_COLUMNS)
+
+
+def headline(group: Group) -> Headline:
+    """Say which score a group's comparison is about."""
+    return Headline(**group.settings["headline"])
 
 
 def rows(comparison: Comparison) -> list[Row]:
@@ -85,7 +97,7 @@ def cells(row: Row) -> tuple[str, ...]:
     """
     return (
         row.label,
-        f"{row.accuracy.mean:.2f}{_deviation(row.accuracy)}",
+        f"{row.score.mean:.2f}{_deviation(row.score)}",
         _difference_cell(row.difference) if row.difference else "",
         " → ".join(f"{value:.2f}" for value in row.norm),
         " → ".join(f"{value:.1e}".replace("e-0", "e-").replace("e+00", "") for value in row.step),
@@ -117,21 +129,22 @@ def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000) -> t
 
 def _row(group: Group, baseline: Group | None) -> Row:
     runs = list(group.runs.values())
-    accuracies = _accuracies(group)
+    scores = _scores(group)
     return Row(
         label=group.label,
         seeds=len(runs),
-        accuracy=Spread.of(list(accuracies.values())),
-        difference=_difference(accuracies, _accuracies(baseline)) if baseline else None,
+        score=Spread.of(list(scores.values())),
+        difference=_difference(scores, _scores(baseline)) if baseline else None,
         norm=_first_and_last(runs, "weight_norm"),
         step=_first_and_last(runs, "effective_step"),
         ms_per_step=mean(float(np.median([record["ms_per_step"] for record in run])) for run in runs),
     )
 
 
-def _accuracies(group: Group) -> dict[int, float]:
-    """Seed -> final test accuracy in per cent."""
-    return {seed: 100 * metrics[-1]["test_accuracy"] for seed, metrics in group.runs.items()}
+def _scores(group: Group) -> dict[int, float]:
+    """Seed -> final score, as it is shown."""
+    shown = headline(group)
+    return {seed: shown.scale * metrics[-1][f"test_{shown.name}"] for seed, metrics in group.runs.items()}
 
 
 def _difference(ours: dict[int, float], theirs: dict[int, float]) -> Difference | None:
