@@ -29,8 +29,9 @@ LAYERS = [
     {"train"},
     {"tasks"},
     {"recipes", "report", "inspection"},
-    {"jobs"},
-    {"display", "inquiries", "logs"},
+    {"jobs", "ranges", "holdout"},
+    {"display", "inquiries", "logs", "sweeps"},
+    {"tuning"},
     {"cli"},
     {"__main__"},
 ]

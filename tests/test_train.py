@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from tangential.checkpoints import load_checkpoint
 from tangential.runs import RunFolder
 from tangential.schedules import cosine
 from tangential.task import Objective
-from tangential.checkpoints import load_checkpoint
 from tangential.train import Plan, Training, epochs_done, fit
 
 TIMES = {"seconds", "ms_per_step"}

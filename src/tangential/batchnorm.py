@@ -76,9 +76,7 @@ def _shared(plain: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(plain)
     assert isinstance(plain, _BatchNorm)
-    shared = SharedBatchNorm(
-        plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats
-    )
+    shared = SharedBatchNorm(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
     shared.weight, shared.bias = plain.weight, plain.bias
     shared.running_mean, shared.running_var = plain.running_mean, plain.running_var
     shared.num_batches_tracked = plain.num_batches_tracked

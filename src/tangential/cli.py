@@ -38,6 +38,7 @@ from tangential.report.groups import gather
 from tangential.runs import find, make_folder
 from tangential.stopping import Stop, Stopped
 from tangential.train import MINUTES, fit
+from tangential.tuning import sweep
 
 _UsageError: Any = typer.BadParameter.__bases__[0]  # typer brings its own click or takes the one that is installed
 
@@ -146,9 +147,7 @@ def train(
     loggers = logger or ["tensorboard"]
     check_loggers(loggers)
     torch.set_num_threads(threads)
-    fabric = start(
-        devices=devices, nodes=nodes, strategy=strategy, accelerator=accelerator, precision=chosen.precision
-    )
+    fabric = start(devices=devices, nodes=nodes, strategy=strategy, accelerator=accelerator, precision=chosen.precision)
     todo = from_first(fabric, lambda: _jobs(chosen, out))
     console = Console(quiet=not fabric.is_global_zero)
     finished = sum(not job.left for job in todo)
@@ -183,7 +182,7 @@ def report(
     _report(Console(), folders, out or folders[0])
 
 
-for command in (inspect, theory, toy):
+for command in (inspect, sweep, theory, toy):
     app.command()(command)
 
 

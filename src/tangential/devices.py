@@ -147,7 +147,7 @@ def set_random_state(fabric: Fabric, state: dict[str, Tensor]) -> None:
 
 
 def same_weights(fabric: Fabric, model: nn.Module) -> None:
-    """Give every process the first one's weights and buffers; they are the same already if all drew the same numbers."""
+    """Give every process the first one's weights and buffers, which are its own if all drew the same numbers."""
     if fabric.world_size > 1:
         for tensor in (*model.parameters(), *model.buffers()):
             torch.distributed.broadcast(tensor.detach(), src=0)

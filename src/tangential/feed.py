@@ -47,7 +47,9 @@ class Feed:
             shares = Shares(loader.batch_sampler, seed, fabric.global_rank, fabric.world_size, parts)
             self._shares, self._loader = shares, _rebuilt(loader, shares)
         elif fabric.world_size * parts > 1:
-            raise ValueError("this task's data come as a stream, which cannot be split; use one process and accumulate=1")
+            raise ValueError(
+                "this task's data come as a stream, which cannot be split; use one process and accumulate=1"
+            )
         self._steps = len(loader)
 
     def __len__(self) -> int:
@@ -173,6 +175,6 @@ def _seed_all(seed: int) -> None:
 
 def _too_small(samples: int, shares: int) -> str:
     return (
-        f"a batch of {samples} samples cannot be shared by {shares}, which is processes times accumulate; choose another"
-        " batch_size, or fewer of them"
+        f"a batch of {samples} samples cannot be shared by {shares}, which is processes times accumulate; choose"
+        " another batch_size, or fewer of them"
     )

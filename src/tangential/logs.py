@@ -1,4 +1,4 @@
-"""Where the numbers of a run are written besides its folder: TensorBoard, Weights & Biases, CSV, by Fabric's loggers."""
+"""Where the numbers of a run are written as well: TensorBoard, Weights & Biases, CSV, by Fabric's loggers."""
 
 from __future__ import annotations
 

@@ -101,8 +101,13 @@ def staircase(
     if list(at) != sorted(at):
         raise ValueError(f"schedule: at={at}: the points must ascend")
     # in whole steps, for thirds of a run are not exact in binary
-    return _scheduled(optimizer, steps, warmup, lambda done: factor ** sum(round(done * steps) >= round(a * steps) for a in at),
-                      after_warmup=False)
+    return _scheduled(
+        optimizer,
+        steps,
+        warmup,
+        lambda done: factor ** sum(round(done * steps) >= round(a * steps) for a in at),
+        after_warmup=False,
+    )
 
 
 def _scheduled(

@@ -1,4 +1,4 @@
-"""How a command is told to stop: the first Ctrl-C or SIGTERM lets a run finish its step and save, the second does not."""
+"""How a command is told to stop: at the first Ctrl-C or SIGTERM a run finishes its step and saves, then it ends."""
 
 from __future__ import annotations
 

@@ -13,13 +13,12 @@ from typing import Any
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from tangential.optimizers import SGDP, AdamP
 from tangential.devices import PRECISIONS
+from tangential.optimizers import SGDP, AdamP
 from tangential.overrides import FIXED
 from tangential.provenance import describe
 from tangential.task import Task
 from tangential.training import Plan
-
 
 _WAYS = ("accumulate", "clip_norm", "clip_value", "ema", "precision", "compile")
 
@@ -88,6 +87,12 @@ class Recipe:
         for name in ("epochs", "batch_size", "seeds", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        self._check_ways()
+        for name in (*self.baselines.keys(), *self.baselines.values()):
+            if name not in self.optimizers:
+                raise ValueError(f"baselines: {name} is not among the optimizers {', '.join(self.optimizers)}")
+
+    def _check_ways(self) -> None:
         for name in ("clip_norm", "clip_value"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -96,9 +101,6 @@ class Recipe:
             raise ValueError(f"ema={self.ema}: must be between 0 and 1, or none to score the weights themselves")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision={self.precision}: choose from {', '.join(PRECISIONS)}")
-        for name in (*self.baselines.keys(), *self.baselines.values()):
-            if name not in self.optimizers:
-                raise ValueError(f"baselines: {name} is not among the optimizers {', '.join(self.optimizers)}")
 
     def plan(self, optimizer: str, seed: int) -> Plan:
         """Give the run of one optimizer from one seed."""
