@@ -1,6 +1,7 @@
 import ast
 import json
 import re
+from dataclasses import asdict
 from html import unescape
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import tangential.report
 from tangential.report import charts, page, tables
 from tangential.report.groups import gather
 from tangential.runs import RunFolder, find
+from tangential.task import ACCURACY
 
 COMPARED = {"sgd": None, "sgdp": "sgd"}
 
@@ -18,7 +20,11 @@ COMPARED = {"sgd": None, "sgdp": "sgd"}
 def write_run(out, optimizer, seed, accuracies, *, epochs=None, compared=COMPARED, norm=1.0, **settings):
     run = RunFolder(out / f"run-{len(list(out.glob('*')))}")
     settings = {"recipe": "digits", "optimizer": optimizer, "seed": seed, "compared": compared} | settings
-    settings |= {"epochs": epochs or len(accuracies), "made_by": {"arguments": {"lr": 0.1}}}
+    settings |= {
+        "headline": asdict(ACCURACY),
+        "epochs": epochs or len(accuracies),
+        "made_by": {"arguments": {"lr": 0.1}},
+    }
     run.start(settings, {"command": "tangential train digits", "torch": "2.14"})
     for epoch, accuracy in enumerate(accuracies, start=1):
         numbers = {"weight_norm": norm * epoch, "effective_step": 0.1 / epoch, "ms_per_step": 2.0 + epoch}
@@ -52,7 +58,7 @@ def figures(html):
 def test_accuracy_is_that_of_the_last_epoch_over_seeds(out):
     sgd, sgdp = tables.rows(report(out))
     assert (sgd.label, sgd.seeds, sgdp.label, sgdp.seeds) == ("sgd", 3, "sgdp", 3)
-    assert (sgd.accuracy.mean, sgd.accuracy.deviation) == pytest.approx((92.0, 2.0))
+    assert (sgd.score.mean, sgd.score.deviation) == pytest.approx((92.0, 2.0))
     assert tables.cells(sgd)[1] == "92.00 ± 2.00"
 
 
@@ -236,9 +242,9 @@ def test_pair_shares_a_hue_and_only_the_baseline_is_dashed(tmp_path):
     compared = {"sgd": None, "sgdp": "sgd", "adamw": None, "adamp": "adamw"}
     for optimizer in compared:
         write_run(tmp_path, optimizer, 0, [0.5, 0.6], compared=compared)
-    lines = charts.lines(report(tmp_path), charts.ACCURACY)
+    lines = charts.lines(report(tmp_path), charts.curves(report(tmp_path))[0])
     assert [(line.hue, line.projected) for line in lines] == [(0, False), (0, True), (1, False), (1, True)]
-    traces = charts.interactive(report(tmp_path), charts.ACCURACY)["data"][1::2]
+    traces = charts.interactive(report(tmp_path), charts.curves(report(tmp_path))[0])["data"][1::2]
     assert [trace["line"]["dash"] for trace in traces] == ["dash", "solid", "dash", "solid"]
 
 

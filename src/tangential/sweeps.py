@@ -92,12 +92,10 @@ class Sweep:
         study = self.study()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            while len(finished := _among(study, *_FINISHED)) < self.trials:
+            while len(_among(study, *_FINISHED)) < self.trials:
                 if len(_originals(study)) < self.trials or _among(study, TrialState.WAITING):
-                    study.optimize(self._objective, n_trials=1, catch=(_Surplus,))
-                    last = [each for each in _among(study, *_FINISHED) if each not in finished]
-                    for each in last[-1:]:
-                        shown(each)
+                    tell = [lambda _, trial: shown(trial) if trial.state in _FINISHED else None]
+                    study.optimize(self._objective, n_trials=1, catch=(_Surplus,), callbacks=tell)
                 elif _among(study, TrialState.RUNNING):
                     time.sleep(min(self.heartbeat, 5) / 5)
                     fail_stale_trials(study)

@@ -71,6 +71,7 @@ class _Epoch:
     moved: list[Tensor] = field(default_factory=list)
     stepping: float = 0.0
     seconds: float = 0.0
+    lr: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         names = self.losses[0] if self.losses else {}
@@ -79,6 +80,7 @@ class _Epoch:
             "moved": torch.stack(self.moved) if self.moved else torch.empty(0),
             "stepping": self.stepping,
             "seconds": self.seconds,
+            "lr": self.lr,
         }
 
     @staticmethod
@@ -86,7 +88,7 @@ class _Epoch:
         losses = {name: values.to(device) for name, values in state["losses"].items()}
         moved = list(state["moved"].to(device))
         steps = [{name: values[i] for name, values in losses.items()} for i in range(len(moved))]
-        return _Epoch(steps, moved, state["stepping"], state["seconds"])
+        return _Epoch(steps, moved, state["stepping"], state["seconds"], state["lr"])
 
 
 class Training:
@@ -165,9 +167,8 @@ class Training:
         weights = matrices(self.model.parameters())
         before = directions(weights)
         self.model.train()
-        lr = self._players[-1].lr
         for parts in self._feed.epoch(self.epoch, taken=self.batch, ready=self._restore_random):
-            lr = self._players[-1].lr
+            self._under_way.lr = float(self._players[-1].lr)
             step_started = time.perf_counter()
             losses = self._step(parts)
             self._under_way.stepping += time.perf_counter() - step_started
@@ -178,7 +179,7 @@ class Training:
             self.batch += 1
             self._under_way.seconds = time.perf_counter() - started
             pause()
-        record = self._record(weights, self._score(pause), lr) | {"seconds": time.perf_counter() - started}
+        record = self._record(weights, self._score(pause)) | {"seconds": time.perf_counter() - started}
         record["ms_per_step"] = 1000 * self._under_way.stepping / len(self._under_way.losses)
         self.epoch, self.batch, self._under_way = self.epoch + 1, 0, _Epoch()
         self._order_state = self._order.get_state()
@@ -196,14 +197,14 @@ class Training:
             self._average.update_parameters(self.model)
         return losses
 
-    def _record(self, weights: list[Tensor], scores: Record, lr: float) -> Record:
+    def _record(self, weights: list[Tensor], scores: Record) -> Record:
         record = {
             "epoch": self.epoch + 1,
             **self._mean_losses(self._under_way.losses),
             **{f"test_{name}": value for name, value in scores.items()},
             "weight_norm": float(mean_norm(weights)),
             "effective_step": float(torch.stack(self._under_way.moved).mean()),
-            "lr": float(lr),
+            "lr": self._under_way.lr,
         }
         for name, value in record.items():
             if not math.isfinite(value):

@@ -12,7 +12,7 @@ from tangential.runs import RunFolder, broken
 Metrics = list[dict[str, Any]]
 
 _SETTINGS = {"optimizer": str, "seed": int, "epochs": int, "compared": dict, "headline": dict}
-_METRICS = ("train_loss", "weight_norm", "effective_step", "ms_per_step")
+_METRICS = ("weight_norm", "effective_step", "ms_per_step")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _checked(run: RunFolder) -> tuple[dict[str, Any], Metrics]:
     for name, kind in _SETTINGS.items():
         if not isinstance(settings.get(name), kind):
             raise broken(run.path / "settings.json", f"it has no {name}")
-    for name in (*_METRICS, f"test_{settings['headline'].get('name')}"):
+    for name in ("train_loss", f"test_{settings['headline'].get('name')}", *_METRICS):
         if not all(isinstance(record.get(name), int | float) for record in metrics):
             raise broken(run.path / "metrics.jsonl", f"an epoch has no {name}")
     return settings, metrics
