@@ -36,7 +36,20 @@ LAYERS = [
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-OPTIONAL = ("jax", "optax", "triton", "torchvision", "rich", "typer", "plotly", "matplotlib", "sklearn", "jinja2")
+OPTIONAL = (
+    "jax",
+    "optax",
+    "triton",
+    "torchvision",
+    "rich",
+    "typer",
+    "plotly",
+    "matplotlib",
+    "sklearn",
+    "jinja2",
+    "lightning",
+    "optuna",
+)
 
 
 def unit(path):

@@ -98,7 +98,9 @@ from tangential.batchnorm import share_batch_norm
 torch.distributed.init_process_group("gloo")
 rank = torch.distributed.get_rank()
 found = {}
-for make, shape in ((nn.BatchNorm1d, (7, 3)), (nn.BatchNorm1d, (7, 3, 5)), (nn.BatchNorm2d, (7, 3, 2, 4)), (nn.BatchNorm3d, (7, 3, 2, 1, 4))):
+flat, line, plane, space = (7, 3), (7, 3, 5), (7, 3, 2, 4), (7, 3, 2, 1, 4)
+cases = [(nn.BatchNorm1d, flat), (nn.BatchNorm1d, line), (nn.BatchNorm2d, plane), (nn.BatchNorm3d, space)]
+for make, shape in cases:
     for settings in ({}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}):
         torch.manual_seed(0)
         x, y = torch.randn(shape, dtype=torch.float64) + 100, torch.randn(shape, dtype=torch.float64)
