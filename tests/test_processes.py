@@ -133,3 +133,33 @@ def test_shared_batch_norm_is_batch_norm_of_the_whole_batch(tmp_path):
     errors = json.loads((tmp_path / "errors.json").read_text())
     assert len(errors) == 16
     assert max(errors.values()) < 1e-9, errors
+
+
+SHARDED = """
+import os, torch, warnings
+warnings.simplefilter("ignore")
+os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1"}
+torch.distributed.init_process_group("gloo")
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from tangential import SGDP, AdamP
+def net():
+    return nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+cpu = torch.device("cpu")
+sharded = [fully_shard(net(), mesh=init_device_mesh("cpu", (1,)))]
+sharded += [FullyShardedDataParallel(net(), use_orig_params=each, device_id=cpu) for each in (True, False)]
+for model in sharded:
+    for make in (SGDP, AdamP):
+        try:
+            make(model.parameters(), lr=0.1)
+            print("accepted", make, model)
+        except ValueError as error:
+            assert "Sharded weights are not supported yet; use DistributedDataParallel" in str(error)
+            print("refused")
+"""
+
+
+def test_sharded_models_of_torch_are_refused_by_both_optimizers():
+    answer = python("-c", SHARDED)
+    assert answer.stdout.split("\n") == ["refused"] * 6 + [""], answer.stderr
