@@ -47,6 +47,8 @@ def start(
             " scale-invariant block, so SGDP and AdamP would step wrongly; use ddp"
         )
     _check_choice("strategy", strategy, STRATEGIES)
+    if precision == "16-mixed" and (accelerator == "cpu" or not torch.accelerator.is_available()):
+        raise ValueError("precision=16-mixed needs a GPU; on a CPU use bf16-mixed")
     devices, nodes = _asked_or_launched(devices, nodes)
     from lightning.fabric import Fabric  # four seconds, which a command that trains nothing should not wait
 
@@ -62,8 +64,6 @@ def start(
         )
     except (RuntimeError, ValueError, ImportError) as error:  # a GPU that is not there, of which it has many words
         raise ValueError(f"accelerator={accelerator}, devices={devices}: {str(error).splitlines()[0]}") from error
-    if precision == "16-mixed" and fabric.device.type == "cpu":
-        raise ValueError("precision=16-mixed needs a GPU; on a CPU use bf16-mixed")
     fabric.launch()
     return fabric
 
