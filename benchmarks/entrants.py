@@ -9,6 +9,7 @@ import adamp
 import pytorch_optimizer
 import timm.optim
 import torch
+from rounds import peak_bytes
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -102,10 +103,13 @@ def peers() -> list[Entrant]:
 
 
 @torch.no_grad()
-def started(entrants: list[Entrant], params: Params) -> dict[str, Optimizer]:
-    """Optimizers that have stepped twice, and share their moments: all at once would not fit in memory."""
+def started(entrants: list[Entrant], params: Params) -> tuple[dict[str, Optimizer], dict[str, int | None]]:
+    """Optimizers that have stepped, and what their second step needed of memory, in bytes.
+
+    They share their moments: all at once would not fit in memory.
+    """
     shared: dict[nn.Parameter, list[torch.Tensor]] = {p: [] for p in params}
-    found = {}
+    found, peaks = {}, {}
     for entrant in entrants:
         optimizer = found[entrant.name] = entrant.make(params)
         optimizer.step()
@@ -116,5 +120,5 @@ def started(entrants: list[Entrant], params: Params) -> dict[str, Optimizer]:
                 if i == len(shared[p]):
                     shared[p].append(own[name])
                 own[name] = shared[p][i]
-        optimizer.step()
-    return found
+        peaks[entrant.name] = peak_bytes(optimizer.step, params[0].device.type)
+    return found, peaks

@@ -21,10 +21,10 @@ def shapes(name: str) -> list[tuple[int, ...]]:
         return [tuple(p.shape) for p in getattr(torchvision.models, name)().parameters()]
 
 
-def parameters(name: str) -> list[nn.Parameter]:
+def parameters(name: str, device: str = "cpu") -> list[nn.Parameter]:
     """Parameters of these shapes with random values."""
     torch.manual_seed(0)
-    return [nn.Parameter(torch.randn(shape) * 0.02 + (len(shape) == 1)) for shape in shapes(name)]
+    return [nn.Parameter(torch.randn(shape, device=device) * 0.02 + (len(shape) == 1)) for shape in shapes(name)]
 
 
 @torch.no_grad()

@@ -44,8 +44,19 @@ class Timing:
     quiet: bool
 
 
-def seconds(step: Callable[[], object]) -> float:
+REPEATS = 5
+"""Steps in a row that are timed together on a GPU, so that the host can prepare one while the device takes another."""
+
+
+def seconds(step: Callable[[], object], device: str = "cpu") -> float:
     """How long a step takes: CPU time on one thread, where others cannot disturb it much, else time on the wall."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(REPEATS):
+            step()
+        torch.cuda.synchronize()
+        return (time.perf_counter() - start) / REPEATS
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
     step()
@@ -53,29 +64,41 @@ def seconds(step: Callable[[], object]) -> float:
 
 
 def busy() -> float:
-    """Seconds of CPU that all processes have used since the machine started."""
+    """Seconds of CPU that all processes have used since the machine started; 0 where no kernel tells."""
+    if not Path("/proc/stat").exists():
+        return 0.0
     user, nice, system, _, _, irq, soft, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
     return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """The seconds of every entrant that took part, and how many CPUs other processes used meanwhile."""
+
+    seconds: dict[str, float]
+    others: float
+
+
 def interleave(
-    steps: dict[str, Callable[[], object]], slow: set[str], rounds: int
-) -> tuple[list[dict[str, float]], list[bool]]:
-    """The time of every step in every round, and whether the machine was left to us; slow ones in each fifth."""
-    found, quiet = [], []
-    for i in range(rounds):
-        wall, cpu_time, all_time = time.perf_counter(), time.process_time(), busy() if os.name == "posix" else 0.0
-        found.append({name: seconds(step) for name, step in steps.items() if name not in slow or i % 5 == 0})
-        others = busy() - all_time - (time.process_time() - cpu_time) if os.name == "posix" else 0.0
-        quiet.append(others <= QUIET * (time.perf_counter() - wall))
-    return found, quiet
+    steps: dict[str, Callable[[], object]], slow: set[str], rounds: int, slow_rounds: int, device: str = "cpu"
+) -> list[Round]:
+    """Time every step in every round, slow ones in a few, spread evenly; a first round of the others is not kept."""
+    in_which = {round(i * rounds / slow_rounds) for i in range(slow_rounds)}
+    found = []
+    for i in range(-1, rounds):
+        wall, own, everybody = time.perf_counter(), time.process_time(), busy()
+        times = {name: seconds(step, device) for name, step in steps.items() if name not in slow or i in in_which}
+        others = busy() - everybody - (time.process_time() - own)
+        if i >= 0:
+            found.append(Round(seconds=times, others=max(0.0, others / (time.perf_counter() - wall))))
+    return found
 
 
-def summary(times: list[dict[str, float]], quiet: list[bool], name: str, reference: str) -> Timing:
+def summary(rounds: list[Round], name: str, reference: str) -> Timing:
     """Medians over the quiet rounds, or over all if none was."""
-    pairs = [(r[name], r[reference], q) for r, q in zip(times, quiet, strict=True) if name in r]
-    some = [(a, b) for a, b, q in pairs if q]
-    kept = some or [(a, b) for a, b, _ in pairs]
+    some = [r for r in rounds if name in r.seconds]
+    quiet = [r for r in some if r.others <= QUIET]
+    kept = [(r.seconds[name], r.seconds[reference]) for r in quiet or some]
     ratios = [a / b for a, b in kept]
     low, high = statistics.quantiles(ratios, n=4)[::2] if len(ratios) > 1 else (ratios[0], ratios[0])
     return Timing(
@@ -84,7 +107,7 @@ def summary(times: list[dict[str, float]], quiet: list[bool], name: str, referen
         low=low,
         high=high,
         rounds=len(kept),
-        quiet=bool(some),
+        quiet=bool(quiet),
     )
 
 
@@ -106,13 +129,27 @@ def streaming(elements: int) -> Callable[[], object] | None:
     return lambda: (stream(elements, four, threads), arrays)
 
 
-def peak_bytes(step: Callable[[], object]) -> int | None:
-    """Memory that a step needs for a moment, by the kernel's own high-water mark. None where it is not kept."""
+def copying(elements: int) -> Callable[[], object]:
+    """A copy on a GPU that reads and writes 28 bytes per element in all: the ceiling there."""
+    source, target = (torch.empty(elements * 7 // 2, device="cuda") for _ in range(2))
+    return lambda: target.copy_(source)
+
+
+def peak_bytes(step: Callable[[], object], device: str = "cpu") -> int | None:
+    """Memory that a step needs for a moment, by the kernel's or the device's high-water mark. None where none is kept.
+
+    Steps that were taken before should leave nothing to set up.
+    """
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - before
     status, marks = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     try:
-        step()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # else a step may find its memory on the heap, and nothing is seen
         marks.write_text("5")
-    except OSError:
+    except (OSError, AttributeError):
         return None
 
     def kilobytes(name: str) -> int:

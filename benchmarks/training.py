@@ -49,13 +49,14 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 
 
-def shares(rounds: int) -> list[dict[str, object]]:
+def shares(rounds: int, device: str = "cpu") -> list[dict[str, object]]:
     """Seconds of the optimizer and of the whole step, medians."""
     found = []
     for model, make in MODELS.items():
         for name, optimizer in OPTIMIZERS.items():
             torch.manual_seed(0)
-            net, loss = make()
+            with torch.device(device):
+                net, loss = make()
             steps, wholes = zip(*_times(net, loss, optimizer(net.parameters()), rounds), strict=True)
             step, whole = statistics.median(steps), statistics.median(wholes)
             found.append(dict(model=model, optimizer=name, step=step, whole=whole, share=step / whole))
@@ -67,11 +68,18 @@ def _times(
 ) -> list[tuple[float, float]]:
     found = []
     for _ in range(rounds + 1):
-        start = time.perf_counter()
+        start = _now()
         optimizer.zero_grad()
         loss(net).backward()
-        middle = time.perf_counter()
+        middle = _now()
         optimizer.step()
-        end = time.perf_counter()
+        end = _now()
         found.append((end - middle, end - start))
     return found[1:]
+
+
+def _now() -> float:
+    """The time, once a GPU has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()

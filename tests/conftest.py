@@ -1,5 +1,7 @@
 """One seed for every test, and one thread, so that tests run side by side without fighting for cores."""
 
+import importlib
+
 import pytest
 import torch
 
@@ -8,3 +10,18 @@ import torch
 def _same_start():
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def as_elsewhere(monkeypatch):
+    """Steps on the CPU as on any other device. There reading is free, and the test is read."""
+    choose = importlib.import_module("tangential.backends.choose")  # the package has a function of this name
+    monkeypatch.setattr(choose, "chunked", choose.foreach)
+
+
+@pytest.fixture
+def kernel_alone(monkeypatch):
+    """Fails a test in which something is left to the path without a kernel."""
+    choose = importlib.import_module("tangential.backends.choose")
+    for name in ("foreach", "chunked"):
+        monkeypatch.setattr(choose, name, lambda batch: pytest.fail("a weight was left to foreach"))

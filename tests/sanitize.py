@@ -37,8 +37,9 @@ def main() -> int:
         build.FLAGS = (*build.FLAGS, *FLAGS)
         build.build_all([build.host()], [COMPILER])
         assert cpu.library() is not None
-        kernel = [str(TESTS / "test_kernels.py"), str(TESTS / "test_backends.py")]
-        return pytest.main(["-q", "-p", "no:xdist", "-k", "test_kernels or fused", *kernel])
+        named = [f"test_kernel{what}.py" for what in ("s", "_guesses", "_values", "_lists")]
+        kernel = [str(TESTS / name) for name in (*named, "test_backends.py")]
+        return pytest.main(["-q", "-p", "no:xdist", "-k", "test_kernel or fused", *kernel])
 
 
 if __name__ == "__main__":

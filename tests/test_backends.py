@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tangential import SGDP, AdamP, Blocks
-from tangential.backends import foreach as foreach_module
+from tangential.algorithm import Adam
+from tangential.backends import chunks, native
 from tangential.kernels.cpu import why_missing
 from weights import SHAPES, block_dots, gap, give_gradients, run, weights
 
@@ -39,7 +40,18 @@ in_float32 = pytest.mark.parametrize(
 def pieces(request, monkeypatch):
     """The foreach backend as it is, and with pieces so small that every weight is cut."""
     if request.param == "foreach-in-pieces":
-        monkeypatch.setattr(foreach_module, "CACHE_ELEMENTS", 16)
+        monkeypatch.setattr(chunks, "PIECE", 16)
+
+
+@pytest.fixture(params=["torch's fused optimizers", "plain operators"])
+def operators(request, monkeypatch):
+    """What walks the pieces: torch's own fused optimizers, and what is left where they are not."""
+    if request.param == "plain operators":
+        monkeypatch.delattr(torch, "_fused_adamw_")
+        monkeypatch.delattr(torch, "_fused_sgd_")
+    native._right.cache_clear()
+    yield
+    native._right.cache_clear()
 
 
 def shapes_for(kind):
@@ -54,7 +66,7 @@ def step_all(rule, kind, dtype=torch.float64, steps=20, layout=lambda p: p, **se
 
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("rule", RULES)
-def test_foreach_equals_eager(rule, kind, pieces):
+def test_foreach_equals_eager(rule, kind, pieces, operators):
     assert gap(step_all(rule, kind, foreach=True), step_all(rule, kind, foreach=False)) < 1e-13
 
 
@@ -179,3 +191,56 @@ def test_meta_weights_prove_that_nothing_is_read_back(foreach):
         p.grad = torch.empty_like(p)
     for optimizer in (AdamP(params, foreach=foreach, weight_decay=0.1), SGDP(params, foreach=foreach, momentum=0.9)):
         optimizer.step()
+
+
+def test_a_fused_optimizer_that_means_something_else_is_not_used(monkeypatch):
+    """It has no public name, so another torch may change what it does."""
+    native._right.cache_clear()
+    before = torch._fused_adamw_
+
+    def changed(*args, eps, **settings):
+        before(*args, eps=2 * eps, **settings)
+
+    assert native._right(Adam, False, torch.float32)
+    native._right.cache_clear()
+    monkeypatch.setattr(torch, "_fused_adamw_", changed)
+    assert not native._right(Adam, False, torch.float32)
+    assert gap(step_all("adamp", "cosine", foreach=True), step_all("adamp", "cosine", foreach=False)) < 1e-13
+    native._right.cache_clear()
+
+
+@pytest.mark.parametrize("rule", ["adamp", "sgdp"])
+def test_the_fused_optimizers_of_this_torch_are_used(rule, monkeypatch):
+    """Else the step would silently take twice as long."""
+    name = {"adamp": "_fused_adamw_", "sgdp": "_fused_sgd_"}[rule]
+    calls, real = [], getattr(torch, name)
+    monkeypatch.setattr(torch, name, lambda *args, **settings: (calls.append(name), real(*args, **settings)))
+    step_all(rule, "cosine", torch.float32, steps=1, foreach=True)
+    assert calls
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+def test_lr_of_zero_moves_nothing_but_the_moments(rule, foreach):
+    cls, hyper = RULES[rule]
+    params = weights()
+    optimizer = cls(params, foreach=foreach, **{**hyper, "lr": 0.0})
+    run(optimizer, params, 2)
+    assert all(torch.equal(a, b) for a, b in zip(params, weights(), strict=True))
+    assert all(optimizer.state[p][cls._moments[0]].abs().sum() > 0 for p in params)
+
+
+@pytest.mark.parametrize("settings", [dict(foreach=True), dict(foreach=False)], ids=["foreach", "eager"])
+def test_maximize_leaves_gradients_alone_and_climbs(settings):
+    up, down = weights(), weights()
+    a, b = AdamP(up, lr=1e-2, maximize=True, **settings), AdamP(down, lr=1e-2, **settings)
+    for step in range(3):
+        give_gradients(up, step)
+        give_gradients(down, step)
+        for p in down:
+            p.grad.neg_()
+        kept = [p.grad.clone() for p in up]
+        a.step()
+        b.step()
+        assert all(torch.equal(p.grad, g) for p, g in zip(up, kept, strict=True))
+    assert gap([p.detach() for p in up], [p.detach() for p in down]) < 1e-14

@@ -57,7 +57,7 @@ def reads_of(optimizer, net):
 @pytest.mark.parametrize("foreach", [False, True])
 @pytest.mark.parametrize("capturable", [False, True])
 @pytest.mark.parametrize("name", MAKERS)
-def test_step_reads_nothing_back(name, foreach, capturable):
+def test_step_reads_nothing_back(name, foreach, capturable, as_elsewhere):
     net = model()
     assert reads_of(MAKERS[name](groups(net), foreach=foreach, capturable=capturable), net) == 0
 

@@ -13,7 +13,7 @@ SOURCE = Path(tangential.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS = [
-    {"algorithm", "blocks", "precision"},
+    {"algorithm", "blocks", "precision", "rotation"},
     {"kernels"},
     {"backends"},
     {"checks"},
@@ -29,27 +29,15 @@ LAYERS = [
     {"train"},
     {"tasks"},
     {"recipes", "report", "inspection"},
-    {"jobs", "ranges", "holdout"},
+    {"jobs", "ranges", "holdout", "predictions"},
     {"display", "inquiries", "logs", "sweeps"},
-    {"tuning"},
+    {"reporting", "tuning"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-OPTIONAL = (
-    "jax",
-    "optax",
-    "triton",
-    "torchvision",
-    "rich",
-    "typer",
-    "plotly",
-    "matplotlib",
-    "sklearn",
-    "jinja2",
-    "lightning",
-    "optuna",
-)
+OPTIONAL = ("jax", "optax", "triton", "torchvision", "rich", "typer", "plotly", "matplotlib", "sklearn", "jinja2")
+OPTIONAL += ("lightning", "mlflow", "optuna", "tensorboard", "transformers", "wandb")
 
 
 def unit(path):

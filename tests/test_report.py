@@ -1,7 +1,6 @@
 import ast
 import json
 import re
-from dataclasses import asdict
 from html import unescape
 from pathlib import Path
 
@@ -9,10 +8,9 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 import tangential.report
-from tangential.report import charts, page, tables
+from tangential.report import curves, page, pictures, tables
 from tangential.report.groups import gather
 from tangential.runs import RunFolder, find
-from tangential.task import ACCURACY
 
 COMPARED = {"sgd": None, "sgdp": "sgd"}
 
@@ -20,16 +18,16 @@ COMPARED = {"sgd": None, "sgdp": "sgd"}
 def write_run(out, optimizer, seed, accuracies, *, epochs=None, compared=COMPARED, norm=1.0, **settings):
     run = RunFolder(out / f"run-{len(list(out.glob('*')))}")
     settings = {"recipe": "digits", "optimizer": optimizer, "seed": seed, "compared": compared} | settings
-    settings |= {
-        "headline": asdict(ACCURACY),
-        "epochs": epochs or len(accuracies),
-        "made_by": {"arguments": {"lr": 0.1}},
-    }
+    settings |= {"epochs": epochs or len(accuracies), "made_by": {"arguments": {"lr": 0.1}}}
     run.start(settings, {"command": "tangential train digits", "torch": "2.14"})
     for epoch, accuracy in enumerate(accuracies, start=1):
         numbers = {"weight_norm": norm * epoch, "effective_step": 0.1 / epoch, "ms_per_step": 2.0 + epoch}
         run.append({"epoch": epoch, "train_loss": 1 / epoch, "test_accuracy": accuracy} | numbers)
     return run
+
+
+def write_settings(run, **changed):
+    (run.path / "settings.json").write_text(json.dumps(run.settings() | changed))
 
 
 @pytest.fixture
@@ -50,16 +48,27 @@ def own_text(html):
     return html.replace(get_plotlyjs(), "")
 
 
-def figures(html):
-    found = re.findall(r'class="figure" data-plot="plot-(\w+)">(.*?)</script>', html, re.DOTALL)
-    return {key: json.loads(text) for key, text in found}
+def data(html):
+    """What the page's own code draws, as it stands in the page."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])
+
+
+def charts(html):
+    return {chart["key"]: chart for chart in data(html)["charts"]}
+
+
+def texts(comparison):
+    """The table as lists of text, below its headings."""
+    table = tables.table(comparison)
+    return [list(table.headings), *([str(cell) for cell in row] for row in table.rows)]
 
 
 def test_accuracy_is_that_of_the_last_epoch_over_seeds(out):
     sgd, sgdp = tables.rows(report(out))
     assert (sgd.label, sgd.seeds, sgdp.label, sgdp.seeds) == ("sgd", 3, "sgdp", 3)
-    assert (sgd.score.mean, sgd.score.deviation) == pytest.approx((92.0, 2.0))
-    assert tables.cells(sgd)[1] == "92.00 ± 2.00"
+    accuracy = sgd.scores["test_accuracy"]
+    assert (accuracy.mean, accuracy.deviation) == pytest.approx((92.0, 2.0))
+    assert texts(report(out))[1][1] == "92.00 ± 2.00"
 
 
 def test_difference_is_taken_seed_by_seed(out):
@@ -68,7 +77,7 @@ def test_difference_is_taken_seed_by_seed(out):
     assert sgdp.difference.spread.mean == pytest.approx((1 + 3 + 2) / 3)
     assert sgdp.difference.spread.deviation == pytest.approx(1.0)
     assert 1 <= sgdp.difference.low < 2 < sgdp.difference.high <= 3
-    assert tables.cells(sgdp)[2] == "+2.00 ± 1.00\n[+1.00, +3.00]"
+    assert texts(report(out))[2][2] == "+2.00 ± 1.00\n[+1.00, +3.00]"
 
 
 def test_seed_that_only_one_of_a_pair_has_does_not_enter_the_difference(out):
@@ -81,8 +90,7 @@ def test_seed_that_only_one_of_a_pair_has_does_not_enter_the_difference(out):
 def test_single_seed_has_neither_deviation_nor_interval(tmp_path):
     write_run(tmp_path, "sgd", 0, [0.5])
     write_run(tmp_path, "sgdp", 0, [0.75])
-    cells = [tables.cells(row) for row in tables.rows(report(tmp_path))]
-    assert [row[1:3] for row in cells] == [("50.00", ""), ("75.00", "+25.00")]
+    assert [row[1:3] for row in texts(report(tmp_path))[1:]] == [["50.00", ""], ["75.00", "+25.00"]]
 
 
 def test_projected_optimizer_without_its_baseline_has_no_difference(tmp_path):
@@ -96,7 +104,7 @@ def test_first_and_last_are_the_first_and_the_final_epoch(out):
     assert sgd.norm == pytest.approx((1.0, 3.0))
     assert sgd.step == pytest.approx((0.1, 0.1 / 3))
     assert sgd.ms_per_step == 4.0
-    assert tables.cells(sgd)[3:] == ("1.00 → 3.00", "1.0e-1 → 3.3e-2", "4.0")
+    assert texts(report(out))[1][3:] == ["1.00 → 3.00", "1.0e-1 → 3.3e-2", "4.0"]
 
 
 def test_rows_stand_in_the_order_of_the_recipe(tmp_path):
@@ -106,16 +114,53 @@ def test_rows_stand_in_the_order_of_the_recipe(tmp_path):
     assert [row.label for row in tables.rows(report(tmp_path))] == ["z", "a", "m"]
 
 
-def test_difference_that_rounds_to_nothing_has_no_minus():
-    difference = tables.Difference(tables.Spread(-0.001, 0.1), -0.004, 0.004)
-    cells = tables.cells(tables.Row("sgdp", 5, tables.Spread(99.0, 0.1), difference, (1.0, 1.0), (1.0, 1.0), 1.0))
-    assert cells[2] == "+0.00 ± 0.10\n[+0.00, +0.00]"
+def test_difference_that_rounds_to_nothing_has_no_minus(tmp_path):
+    for optimizer, accuracy in (("sgd", 0.5), ("sgdp", 0.49999)):
+        write_run(tmp_path, optimizer, 0, [accuracy])
+    assert texts(report(tmp_path))[2][2] == "+0.00"
 
 
 def test_caption_counts_the_seeds(out):
-    assert tables.caption(tables.rows(report(out))).startswith("Seeds: 3 each. ")
+    assert tables.table(report(out)).caption.startswith("Seeds: 3 each. ")
     write_run(out, "sgdp", 7, [0.0, 0.0, 0.0])
-    assert tables.caption(tables.rows(report(out))).startswith("Seeds: sgd 3, sgdp 4. ")
+    assert tables.table(report(out)).caption.startswith("Seeds: sgd 3, sgdp 4. ")
+
+
+def test_scores_of_any_task_have_columns_and_losses_none(tmp_path):
+    run = write_run(tmp_path, "sgd", 0, [])
+    run.append({"epoch": 1, "train_loss": 2.0, "test_loss": 1.5, "test_perplexity": 123.456, "test_recall_at_1": 0.5})
+    write_settings(run, epochs=1)
+    assert texts(report(tmp_path)) == [["optimizer", "perplexity", "recall at 1"], ["sgd", "123.5", "0.5"]]
+    assert "Lower is better: Test perplexity." in tables.table(report(tmp_path)).caption
+    assert [path.name for path in pictures.save_pictures(report(tmp_path), tmp_path)] == ["perplexity.png"]
+
+
+def test_loss_stands_in_the_table_where_it_is_the_only_score(tmp_path):
+    run = write_run(tmp_path, "sgd", 0, [])
+    run.append({"epoch": 1, "train_loss": 2.0, "test_loss": 1.5})
+    write_settings(run, epochs=1)
+    assert texts(report(tmp_path)) == [["optimizer", "loss (nats)"], ["sgd", "1.5"]]
+
+
+def test_paper_stands_beside_our_number_with_its_marks(tmp_path):
+    paper = {
+        "sgd": {"value": 70.47, "verified": True, "source": "v1 table 1", "other_data": False},
+        "sgdp": {"value": 70.7, "verified": False, "source": "v3", "other_data": True},
+    }
+    for optimizer in paper:
+        write_run(tmp_path, optimizer, 0, [0.5], paper=paper)
+    shown = tables.table(report(tmp_path))
+    assert shown.headings[2] == "paper"
+    assert [str(row[2]) for row in shown.rows] == ["70.47", "70.7 (unverified) (other data)"]
+    html = page.render(report(tmp_path))
+    assert "The paper's numbers: sgd: v1 table 1; sgdp: v3." in own_text(html)
+    assert '70.7 <small class="pill">unverified</small> <small class="pill">other data</small>' in html
+
+
+@pytest.mark.parametrize("paper", [None, 3, {"sgd": 4}, {"sgd": {"value": "x"}}, {"sgdp": {"value": 1.0}}])
+def test_settings_without_a_number_of_the_paper_have_no_such_column(tmp_path, paper):
+    write_run(tmp_path, "sgd", 0, [0.5], paper=paper)
+    assert "paper" not in tables.table(report(tmp_path)).headings
 
 
 def test_interval_holds_the_mean_and_is_the_same_every_time():
@@ -131,6 +176,22 @@ def test_unfinished_runs_are_left_out_and_counted(out):
     assert comparison.unfinished == 1
     assert tables.rows(comparison)[0].seeds == 3
     assert "1 unfinished run left out" in page.render(comparison)
+
+
+def test_unfinished_runs_are_drawn_and_listed_where_they_are_followed(out):
+    write_run(out, "sgd", 8, [0.1], epochs=3)
+    comparison = gather(find([out]), follow=True)
+    assert tables.rows(comparison)[0].seeds == 3
+    html = page.render(comparison, live=True)
+    assert '<span>sgd, seed 8</span> <span class="soft">epoch 1 of 3</span>' in html
+    assert charts(html)["test_accuracy"]["lines"][0]["low"][0] == pytest.approx(10.0)
+
+
+def test_followed_folder_needs_no_finished_run(tmp_path):
+    write_run(tmp_path, "sgd", 0, [], epochs=3)
+    html = page.render(gather(find([tmp_path]), follow=True), live=True)
+    assert "No run is finished yet." in html
+    assert charts(html) == {}
 
 
 def test_folder_without_a_finished_run_is_refused(tmp_path):
@@ -181,24 +242,57 @@ def test_settings_without_what_a_report_needs_are_named(tmp_path, name):
 def test_metrics_without_what_a_report_needs_are_named(tmp_path):
     run = write_run(tmp_path, "sgd", 0, [0.5])
     (run.path / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": 1.0}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl is broken \(an epoch has no test_accuracy\)"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is broken \(an epoch has no score"):
+        report(tmp_path)
+
+
+def test_metrics_without_a_loss_are_named(tmp_path):
+    run = write_run(tmp_path, "sgd", 0, [0.5])
+    (run.path / "metrics.jsonl").write_text('{"epoch": 1, "test_accuracy": 1.0}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is broken \(an epoch has no train_loss\)"):
         report(tmp_path)
 
 
 def test_page_draws_the_numbers_of_the_run_folders(out):
-    drawn = figures(page.render(report(out)))
-    band, curve = drawn["test_accuracy"]["data"][:2]
-    assert curve["name"] == "sgd"
-    assert curve["x"] == [1, 2, 3]
-    assert curve["y"] == pytest.approx([50.0, 70.0, 92.0])
-    assert curve["customdata"][2] == pytest.approx([90.0, 94.0])
-    assert band["y"] == pytest.approx([50, 70, 94, 90, 70, 50])
-    assert list(drawn) == ["test_accuracy", "weight_norm", "effective_step", "train_loss"]
+    drawn = charts(page.render(report(out)))
+    line = drawn["test_accuracy"]["lines"][0]
+    assert line["group"] == "sgd"
+    assert line["x"] == [1, 2, 3]
+    assert line["mean"] == pytest.approx([50.0, 70.0, 92.0])
+    assert line["low"] == pytest.approx([50, 70, 90])
+    assert line["high"] == pytest.approx([50, 70, 94])
+    assert list(drawn) == ["test_accuracy", "train_loss", "weight_norm", "effective_step"]
+
+
+def test_quantity_that_some_epochs_lack_is_drawn_over_the_others(tmp_path):
+    run = write_run(tmp_path, "sgd", 0, [0.5])
+    run.append({"epoch": 2, "train_loss": 0.5, "test_accuracy": 0.6, "own": 7.0, "words": "x", "none": None})
+    write_settings(run, epochs=2)
+    drawn = charts(page.render(report(tmp_path)))
+    assert drawn["weight_norm"]["lines"][0]["x"] == [1]
+    assert drawn["own"]["lines"][0]["x"] == [2]
+    assert drawn["own"]["title"] == "own"
+    assert "words" not in drawn
+    assert "none" not in drawn
+
+
+def test_logarithmic_axis_is_only_for_what_is_positive(tmp_path):
+    run = write_run(tmp_path, "sgd", 0, [])
+    run.append({"epoch": 1, "train_loss": 0.0, "test_accuracy": 0.5})
+    write_settings(run, epochs=1)
+    assert charts(page.render(report(tmp_path)))["train_loss"]["log"] is False
+
+
+def test_many_quantities_are_bounded(tmp_path):
+    run = write_run(tmp_path, "sgd", 0, [])
+    run.append({"epoch": 1, "train_loss": 1.0, "test_accuracy": 0.5} | {f"own{i}": 1.0 for i in range(200)})
+    write_settings(run, epochs=1)
+    assert len(data(page.render(report(tmp_path)))["charts"]) == curves.MOST
 
 
 def test_page_shows_table_settings_environment_and_command(out):
     text = own_text(page.render(report(out)))
-    for shown in ("92.00 ± 2.00", "lr=0.1", "tangential train digits", "&#34;torch&#34;: &#34;2.14&#34;"):
+    for shown in ("92.00 ± 2.00", "lr=0.1", "tangential train digits", "<dt>torch</dt><dd>2.14</dd>"):
         assert shown in text
 
 
@@ -206,46 +300,71 @@ def test_page_asks_the_network_for_nothing(out):
     text = own_text(page.render(report(out)))
     assert "default-src 'none'" in text
     assert not re.search(r"https?://|\bsrc=|@import|url\(", text)
-    assert re.findall(r'href="([^"]*)"', text) == ["data:,"]
+    assert all(link == "data:," or link.startswith("#") for link in re.findall(r'href="([^"]*)"', text))
 
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac{$"
+HOSTILE = "<!--</script><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac{$\u2028"
 
 
 def test_hostile_names_and_settings_are_shown_as_text(tmp_path):
     compared = {HOSTILE: None, "sgdp": HOSTILE}
     for seed in (0, 1):
         for optimizer in compared:
-            write_run(tmp_path, optimizer, seed, [0.5, 0.6], compared=compared, recipe=HOSTILE, **{HOSTILE: HOSTILE})
+            run = write_run(tmp_path, optimizer, seed, [0.5], compared=compared, recipe=HOSTILE, **{HOSTILE: HOSTILE})
+            run.append({"epoch": 2, "train_loss": 1.0, "test_accuracy": 0.5, HOSTILE: 1.0})
+            write_settings(run, epochs=2)
     comparison = report(tmp_path)
     text = own_text(page.render(comparison))
     assert "<script>alert" not in text
     assert "<img" not in text
-    assert text.count("</script>") == 7, "five scripts with data, two with code"
+    assert text.count("</script>") == 6, "one script with data, five with code"
+    assert "<!--" not in text
+    assert "\u2028" not in text.split('id="data"')[1]
     assert HOSTILE in unescape(text)
-    # plotly reads tags in names, so there they are escaped once more
-    names = {trace.get("name") for trace in figures(text)["weight_norm"]["data"]}
-    assert not any("<" in name for name in names if name)
-    charts.save_pictures(comparison, tmp_path)
+    assert {group["label"] for group in data(text)["groups"]} == set(compared)
+    assert HOSTILE in charts(text)
+    pictures.save_pictures(comparison, tmp_path)
+
+
+def test_page_of_news_brings_no_code(out):
+    html = page.render(report(out), live=True, scripts=False)
+    assert html.count("<script") == 1
+    assert data(html) == data(page.render(report(out)))
 
 
 def test_long_name_leaves_room_for_the_plot_and_keeps_its_end(tmp_path):
     name = "a-very-long-way-to-it/" * 20 + "sgd"
     write_run(tmp_path, name, 0, [0.5, 0.6], compared={name: None})
-    (line,) = charts.lines(report(tmp_path), charts.NORM)
-    assert len(line.label) == 40
-    assert line.label.endswith("to-it/sgd")
-    charts.save_pictures(report(tmp_path), tmp_path)
+    assert len(pictures._short(name)) == 40
+    assert pictures._short(name).endswith("to-it/sgd")
+    pictures.save_pictures(report(tmp_path), tmp_path)
+
+
+def test_name_of_a_score_cannot_lead_out_of_the_folder(tmp_path):
+    (tmp_path / "runs").mkdir()
+    run = write_run(tmp_path / "runs", "sgd", 0, [])
+    run.append({"epoch": 1, "train_loss": 1.0, "test_../../x": 1.0})
+    write_settings(run, epochs=1)
+    (path,) = pictures.save_pictures(report(tmp_path / "runs"), tmp_path / "runs")
+    assert path.name == "------x.png"
 
 
 def test_pair_shares_a_hue_and_only_the_baseline_is_dashed(tmp_path):
     compared = {"sgd": None, "sgdp": "sgd", "adamw": None, "adamp": "adamw"}
     for optimizer in compared:
         write_run(tmp_path, optimizer, 0, [0.5, 0.6], compared=compared)
-    lines = charts.lines(report(tmp_path), charts.curves(report(tmp_path))[0])
-    assert [(line.hue, line.projected) for line in lines] == [(0, False), (0, True), (1, False), (1, True)]
-    traces = charts.interactive(report(tmp_path), charts.curves(report(tmp_path))[0])["data"][1::2]
-    assert [trace["line"]["dash"] for trace in traces] == ["dash", "solid", "dash", "solid"]
+    groups = data(page.render(report(tmp_path)))["groups"]
+    assert [(group["hue"], group["role"]) for group in groups] == [
+        (0, "baseline"),
+        (0, "projected"),
+        (1, "baseline"),
+        (1, "projected"),
+    ]
+
+
+def test_optimizer_that_is_compared_with_none_is_no_baseline(tmp_path):
+    write_run(tmp_path, "sgd", 0, [0.5])
+    assert data(page.render(report(tmp_path)))["groups"][0]["role"] == "single"
 
 
 def contrast(one, other):
@@ -260,7 +379,7 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize(("colours", "background"), [(charts.LIGHT, "#ffffff"), (charts.DARK, "#14171b")])
+@pytest.mark.parametrize(("colours", "background"), [(pictures.LIGHT, "#ffffff"), (pictures.DARK, "#14171b")])
 def test_lines_stand_out_from_the_page_and_from_their_pair(colours, background):
     for baseline, projected in colours:
         assert contrast(baseline, background) > 2.5

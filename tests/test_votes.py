@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tangential import SGDP, AdamP, Blocks
-from tangential.backends import foreach as foreach_module
+from tangential.backends import chunks
 from tangential.backends.votes import LISTEN, VOTES
 from weights import gap, give_gradients, run, tangent, weights
 
@@ -102,6 +102,6 @@ def test_votes_survive_a_checkpoint(name, dtype):
 def test_pieces_vote_as_one_weight(name, monkeypatch):
     whole, cut = weights(shapes=SHAPES), weights(shapes=SHAPES)
     a = run(MAKERS[name](whole, blocks="sticky", foreach=True), whole, LISTEN + 3)
-    monkeypatch.setattr(foreach_module, "CACHE_ELEMENTS", 16)
+    monkeypatch.setattr(chunks, "PIECE", 16)
     b = run(MAKERS[name](cut, blocks="sticky", foreach=True), cut, LISTEN + 3)
     assert gap(a, b) < 1e-13

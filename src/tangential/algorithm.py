@@ -145,7 +145,7 @@ def cosine_views(
     data.
 
     Args:
-        sums: `ww, gg, wg, wu`, `(channels,)` each.
+        sums: `ww, gg, wg`, `(channels,)` each, and whatever follows them.
         elements: Elements per channel.
         channels: Channels of the weight.
         how: `delta` and `eps`.
@@ -154,7 +154,7 @@ def cosine_views(
     Returns:
         Whether the channel view fires, and whether the layer view does where the channel view does not.
     """
-    ww, gg, wg, _ = sums
+    ww, gg, wg, *_ = sums
     layer_ww, layer_gg, layer_wg = (over.total(x) for x in (ww, gg, wg))
     angle = cosine(ww, gg, wg, eps=how.eps, where=over.where)
     layer_angle = cosine(layer_ww, layer_gg, layer_wg, eps=how.eps, where=over.where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from tangential.backends import require_kernel
 from tangential.blocks import Blocks
 
+_layout = attrgetter("layout")
 _LEAST_ZERO = ("lr", "eps", "weight_decay", "delta")
 _BELOW_ONE = ("momentum",)
 _BLOCKS = "must be 'cosine', 'sticky', a tangential.Blocks, or None"
@@ -41,7 +43,7 @@ def check_group(group: dict[str, Any]) -> None:
 
 def check_parameter(p: Tensor, group: dict[str, Any]) -> None:
     """Raise ValueError for a parameter that cannot be stepped, or that its group's blocks or backend do not fit."""
-    if any(cls.__name__ == "DTensor" for cls in type(p).__mro__) or getattr(p, "_fsdp_flattened", False):
+    if is_sharded(p):
         raise ValueError(
             "a sharded parameter (DTensor or FSDP) came: a shard does not hold the whole of a scale-invariant block, so"
             " its step would be wrong. Sharded weights are not supported yet; use DistributedDataParallel, or"
@@ -53,14 +55,28 @@ def check_parameter(p: Tensor, group: dict[str, Any]) -> None:
         require_kernel(p)
 
 
+def is_sharded(p: Tensor) -> bool:
+    """Whether this is a shard of a parameter: a DTensor, or what FSDP flattened."""
+    return any(cls.__name__ == "DTensor" for cls in type(p).__mro__) or getattr(p, "_fsdp_flattened", False)
+
+
 def check_gradients(weights: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
     """Raise ValueError if a gradient cannot be stepped with."""
+    if {*map(_layout, grads)} <= {torch.strided}:
+        return
     for i, g in enumerate(grads):
         if g.layout != torch.strided:
             raise ValueError(
                 f"a {g.layout} gradient came for a parameter of shape {tuple(weights[i].shape)}: only dense gradients"
                 " are allowed. Use nn.Embedding(sparse=False), or give that parameter to torch.optim.SparseAdam"
             )
+
+
+def check_capture(groups: Iterable[dict[str, Any]]) -> None:
+    """Raise RuntimeError if a CUDA graph is to hold a step whose numbers come from the host, so would never change."""
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        if not all(group["capturable"] for group in groups):
+            raise RuntimeError("a CUDA graph captures a step with capturable=False: construct with capturable=True")
 
 
 def check_state(states: Iterable[dict[str, Any]], names: tuple[str, ...], owner: str) -> None:

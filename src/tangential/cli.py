@@ -19,7 +19,6 @@ from typing import Annotated, Any, NoReturn
 
 import torch
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -31,10 +30,11 @@ from tangential.inquiries import THREADS, Debug, inspect, theory, toy
 from tangential.jobs import Job, jobs
 from tangential.logs import check_loggers, log_record, logging
 from tangential.overrides import override
+from tangential.predictions import predict
 from tangential.provenance import environment
 from tangential.recipes import RECIPES, Recipe
-from tangential.report import page, tables
 from tangential.report.groups import gather
+from tangential.reporting import report, show
 from tangential.runs import find, make_folder
 from tangential.stopping import Stop, Stopped
 from tangential.train import MINUTES, fit
@@ -160,7 +160,7 @@ def train(
                 _train_job(job, display, loggers if fabric.is_global_zero else [], way)
     console.print(f"{len(todo) - finished} runs in {time.monotonic() - started:.0f} s", highlight=False)
     if fabric.is_global_zero:
-        _report(console, [out], out)
+        show(console, gather(find([out])), out)
 
 
 @app.command()
@@ -172,17 +172,7 @@ def recipes() -> None:
     Console().print(table)
 
 
-@app.command()
-def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders, or folders of run folders.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write; the first DIR if not given.")] = None,
-    debug: Debug = False,
-) -> None:
-    """Print the table of some runs and write the page and the plots."""
-    _report(Console(), folders, out or folders[0])
-
-
-for command in (inspect, sweep, theory, toy):
+for command in (report, inspect, sweep, theory, toy, predict):
     app.command()(command)
 
 
@@ -212,27 +202,6 @@ def _train_job(job: Job, display: Display, loggers: list[str], way: dict[str, An
                 log_record(opened, record)
     except FloatingPointError as error:
         raise FloatingPointError(f"{job.optimizer}, seed {job.seed}: {error}") from error
-
-
-def _report(console: Console, folders: list[Path], out: Path) -> None:
-    comparison = gather(find(folders))
-    make_folder(out)
-    rows = tables.rows(comparison)
-    console.print(_table(rows, tables.headings(comparison)))
-    console.print(tables.caption(rows), style="dim", highlight=False, markup=False)
-    if comparison.unfinished:
-        console.print(f"{comparison.unfinished} unfinished runs left out", highlight=False)
-    for path in page.save(comparison, out):
-        console.print(Text(str(path), overflow="fold"), soft_wrap=True)
-
-
-def _table(rows: list[tables.Row], headings: tuple[str, ...]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*map(Text, tables.cells(row)))
-    return table
 
 
 def _command() -> str:

@@ -38,9 +38,10 @@ class SGDP(Projected):
             their majority; a `Blocks` says which parts are invariant; None projects nothing. Usually set per group.
         maximize: Ascend instead of descend.
         foreach: True steps many tensors at once, False one at a time, None chooses.
-        fused: True demands the kernel (float32, bfloat16 and float16 on a CPU), False forbids it, None uses it where it
-            fits. The property `backend` says what runs.
-        capturable: Keep step counts on the device of the weights, for CUDA graphs.
+        fused: True demands the kernel (float32, bfloat16 and float16 on a CPU or on CUDA), False forbids it, None uses
+            it where it fits. The property `backend` says what runs.
+        capturable: Keep step counts on the device of the weights, for CUDA graphs. A graph holds `lr` as it was
+            captured, unless it is a tensor on the device.
         differentiable: Let autograd see through the step; needs the one-at-a-time backend.
 
     Raises:
@@ -109,9 +110,10 @@ class AdamP(Projected):
             their majority; a `Blocks` says which parts are invariant; None projects nothing. Usually set per group.
         maximize: Ascend instead of descend.
         foreach: True steps many tensors at once, False one at a time, None chooses.
-        fused: True demands the kernel (float32, bfloat16 and float16 on a CPU), False forbids it, None uses it where it
-            fits. The property `backend` says what runs.
-        capturable: Keep step counts on the device of the weights, for CUDA graphs.
+        fused: True demands the kernel (float32, bfloat16 and float16 on a CPU or on CUDA), False forbids it, None uses
+            it where it fits. The property `backend` says what runs.
+        capturable: Keep step counts on the device of the weights, for CUDA graphs. A graph holds `lr` as it was
+            captured, unless it is a tensor on the device.
         differentiable: Let autograd see through the step; needs the one-at-a-time backend.
 
     Raises:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     """The dtype that arithmetic and moments of such a weight have.
@@ -18,4 +20,4 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 def lifted(x: Tensor) -> Tensor:
     """The tensor itself, or its float32 copy if it is in half precision."""
-    return x.to(wide(x.dtype))
+    return x.float() if x.dtype in HALF else x

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tangential.algorithm import Projection, Rule
-from tangential.backends import SAID, VOTES, Fused, Lot, choose, in_use, walk
-from tangential.checks import check_gradients, check_group, check_parameter, check_state
+from tangential.backends import SAID, VOTES, Fused, Launched, Lot, choose, in_use, unscaled, walk
+from tangential.checks import check_capture, check_gradients, check_group, check_parameter, check_state
 from tangential.precision import wide
 
 
@@ -21,6 +21,7 @@ class Projected(Optimizer):
 
     _moments: ClassVar[tuple[str, ...]]
     _kernel: Fused | None = None
+    _launched: Launched | None = None
     _optional: ClassVar[dict[str, Any]] = dict(  # what checkpoints of other versions and packages may lack
         nesterov=False,
         delta=0.1,
@@ -58,6 +59,12 @@ class Projected(Optimizer):
         Fused leaves to foreach the parameters it cannot step: other dtypes and devices, and layouts with gaps.
         """
         return in_use(self.param_groups)
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Tells `torch.amp.GradScaler` to leave the gradients scaled and the host alone: the launches see to both."""
+        here = all(p.is_cuda for group in self.param_groups for p in group["params"])
+        return here and all(choose(group["params"], group) == "fused" for group in self.param_groups)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         check_state(state["state"].values(), (*self._moments, "step"), type(self).__name__)
@@ -102,14 +109,17 @@ class Projected(Optimizer):
             What the closure returned, or None.
 
         Raises:
+            RuntimeError: A CUDA graph captures the step of groups that are not `capturable`, or their first step.
             ValueError: A sparse gradient; no weight has been changed then.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if not torch.compiler.is_compiling():
+            check_capture(self.param_groups)
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            lots = [self._lot(group) for group in self.param_groups]
+            lots = self.lots()
             for lot in lots:  # all of them before the first is moved
                 check_gradients(lot.weights, lot.grads)
             for lot in lots if torch.compiler.is_compiling() else self._fused_step(lots):
@@ -118,15 +128,21 @@ class Projected(Optimizer):
 
     def _fused_step(self, lots: list[Lot]) -> list[Lot]:
         """Step what the kernel takes; the rest is returned."""
-        others = [lot for lot in lots if lot.backend != "fused"]
-        if len(others) < len(lots):
-            self._kernel = self._kernel or Fused()
-            others += self._kernel.step([lot for lot in lots if lot.backend == "fused"], self.state)
+        scale, found = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        others = unscaled([lot for lot in lots if lot.backend != "fused"], scale, found)
+        if any(lot.backend == "fused" for lot in lots):
+            self._kernel, self._launched = self._kernel or Fused(), self._launched or Launched()
+            rest = self._launched.step([lot for lot in lots if lot.backend == "fused"], self.state, scale, found)
+            others += self._kernel.step(unscaled(rest, scale, found), self.state)
         for lot in others:
             for p, said in zip(lot.weights, lot.said, strict=True):
                 if said is not None:  # nobody would keep it up to date
                     del self.state[p][SAID]
         return others
+
+    def lots(self) -> list[Lot]:
+        """What the next step would walk, one lot per parameter group; telemetry reads it before the step."""
+        return [self._lot(group) for group in self.param_groups]
 
     def _lot(self, group: dict[str, Any]) -> Lot:
         weights: list[Tensor] = []
@@ -145,7 +161,7 @@ class Projected(Optimizer):
             moments=tuple(moments),
             steps=steps,
             votes=votes,
-            said=said,
+            said=[None] * len(weights) if traced else said,
             backend=choose(weights, group),
             demanded=bool(group["fused"]),
             blocks=group["blocks"],
@@ -168,23 +184,25 @@ class Projected(Optimizer):
 
         The name is torch's: `torch.compile` runs a method so called once instead of tracing it.
         """
-        kept = list(zip((*self._moments, SAID), moments, strict=False))
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None:
-                continue
-            own = self.state[p]
-            if not own:
-                device = p.device if group["capturable"] else "cpu"
-                own["step"] = torch.zeros((), dtype=torch.float32, device=device)
-                for name in self._moments:
-                    own[name] = torch.zeros_like(p, dtype=wide(p.dtype), memory_format=torch.preserve_format)
-            if group["blocks"] == "sticky":
-                if VOTES not in own:
-                    own[VOTES] = torch.zeros(2, dtype=torch.int32, device=p.device)
-                votes.append(own[VOTES])
-            params.append(p)
-            grads.append(grad)
-            steps.append(own["step"])
-            for name, column in kept:
-                column.append(own.get(name))
+        given = [p.grad for p in group["params"]]
+        params += [p for p, grad in zip(group["params"], given, strict=True) if grad is not None]
+        grads += [grad for grad in given if grad is not None]
+        owns = [self.state[p] for p in params]
+        if not all(owns) or group["blocks"] == "sticky":
+            for p, own in zip(params, owns, strict=True):
+                self._make_state(p, own, group)
+        if group["blocks"] == "sticky":
+            votes += [own[VOTES] for own in owns]
+        steps += [own["step"] for own in owns]
+        for name, column in zip((*self._moments, SAID), moments, strict=False):
+            column += [own.get(name) for own in owns]
+
+    def _make_state(self, p: Tensor, own: dict[str, Any], group: dict[str, Any]) -> None:
+        """Whatever state a parameter lacks."""
+        if not own:
+            device = p.device if group["capturable"] else "cpu"
+            own["step"] = torch.zeros((), dtype=torch.float32, device=device)
+            for name in self._moments:
+                own[name] = torch.zeros_like(p, dtype=wide(p.dtype), memory_format=torch.preserve_format)
+        if group["blocks"] == "sticky" and VOTES not in own:
+            own[VOTES] = torch.zeros(2, dtype=torch.int32, device=p.device)

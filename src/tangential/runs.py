@@ -5,6 +5,8 @@
     metrics.jsonl      one object per epoch, appended and on disk before the checkpoint of that epoch
     checkpoint.pt      the whole state after a step; checkpoint-previous.pt is the one before
     lock               held by the process that writes here
+    telemetry.jsonl    one object per logged step: what the weights did, if they were watched
+    invariances.json   which weights of the model are scale-invariant, as `Invariances.to_json` says it, if it was asked
 
 Every file but the metrics is replaced as a whole, so a killed process leaves the old one or the new one. A line of
 metrics beyond the checkpoint belongs to an epoch that will run again. Nothing here needs torch.
@@ -26,6 +28,8 @@ ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint-previous.pt"
+TELEMETRY = "telemetry.jsonl"
+INVARIANCES = "invariances.json"
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,16 @@ class RunFolder:
     def previous_checkpoint(self) -> Path:
         """Where the one before it lies."""
         return self.path / PREVIOUS
+
+    @property
+    def telemetry(self) -> Path:
+        """Where the figures of each weight lie, if the run was watched."""
+        return self.path / TELEMETRY
+
+    @property
+    def invariances(self) -> Path:
+        """Where the facts about the model's weights lie, if they were asked: `replace_text(path, found.to_json())`."""
+        return self.path / INVARIANCES
 
     def exists(self) -> bool:
         """Say whether the run was begun; a folder that was made but holds nothing yet was not.

@@ -3,6 +3,19 @@
 from tangential.backends.batch import Batch, Lot
 from tangential.backends.choose import choose, in_use, walk
 from tangential.backends.fused import SAID, Fused, require_kernel
+from tangential.backends.launched import Launched, unscaled
 from tangential.backends.votes import VOTES
 
-__all__ = ["SAID", "VOTES", "Batch", "Fused", "Lot", "choose", "in_use", "require_kernel", "walk"]
+__all__ = [
+    "SAID",
+    "VOTES",
+    "Batch",
+    "Fused",
+    "Launched",
+    "Lot",
+    "choose",
+    "in_use",
+    "require_kernel",
+    "unscaled",
+    "walk",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from tangential.algorithm import Projection, Rule
 from tangential.backends.votes import Votes
 from tangential.blocks import Blocks
+from tangential.precision import HALF, lifted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,7 @@ class Batch:
     Args:
         weights: Real tensors of one device and dtype, none of them empty.
         grads: Their gradients, read and never written.
+        ascend: Whether steps go up the gradients.
         moments: One list per moment of the rule, in its order; float32 at least.
         t: The step count all of them have, or one float64 0-d tensor each.
         blocks: "cosine" (the paper's test), a `Blocks`, or None for weights that are not projected.
@@ -31,6 +33,7 @@ class Batch:
 
     weights: list[Tensor]
     grads: list[Tensor]
+    ascend: bool
     moments: tuple[list[Tensor], ...]
     t: float | list[Tensor]
     blocks: Blocks | str | None
@@ -38,10 +41,25 @@ class Batch:
     projection: Projection
     votes: list[Tensor]
 
-    def votes_of(self, at: list[int]) -> Votes | None:
-        """The votes on the weights at these places."""
+    def only(self, at: Sequence[int]) -> Batch:
+        """The weights at these places."""
+        weights, grads = ([x[i] for i in at] for x in (self.weights, self.grads))
+        moments = tuple([moment[i] for i in at] for moment in self.moments)
         t = [self.t[i] for i in at] if isinstance(self.t, list) else self.t
-        return Votes([self.votes[i] for i in at], t) if self.votes else None
+        votes = [self.votes[i] for i in at] if self.votes else []
+        return replace(self, weights=weights, grads=grads, moments=moments, t=t, votes=votes)
+
+    def readied(self) -> Batch:
+        """This, with gradients as arithmetic wants them: float32 at least, and of what goes down."""
+        if not self.ascend and self.grads[0].dtype not in HALF:
+            return self
+        grads = [lifted(-g if self.ascend else g) for g in self.grads]
+        return replace(self, grads=grads, ascend=False)
+
+    @property
+    def ballot(self) -> Votes | None:
+        """The votes on all weights, if they are to decide."""
+        return Votes(self.votes, self.t) if self.votes else None
 
     @property
     def dim(self) -> int:
@@ -98,17 +116,18 @@ class Lot:
             return []
         torch._foreach_add_(self.steps, 1)  # pyright: ignore[reportPrivateImportUsage]
         together: dict[Any, list[int]] = {}
-        counts = _counts(self.steps, self.capturable)
-        for i, (p, t) in enumerate(zip(self.weights, counts, strict=True)):
+        taken = counts(self.steps, self.capturable)
+        for i, (p, t) in enumerate(zip(self.weights, taken, strict=True)):
             if p.numel():
                 key = (p.device, p.dtype, t if isinstance(t, float) else None, projected(p, self.blocks))
                 together.setdefault(key, []).append(i)
         return [
             Batch(
                 weights=[_real(self.weights[i]) for i in at],
-                grads=[_real(-self.grads[i] if self.maximize else self.grads[i]) for i in at],
+                grads=[_real(self.grads[i]) for i in at],
+                ascend=self.maximize,
                 moments=tuple([_real(moment[i]) for i in at] for moment in self.moments),
-                t=[counts[i] for i in at] if key[2] is None else key[2],
+                t=[taken[i] for i in at] if key[2] is None else key[2],
                 blocks=self.blocks if key[3] else None,
                 rule=self.rule,
                 projection=self.projection,
@@ -118,9 +137,9 @@ class Lot:
         ]
 
 
-def _counts(steps: list[Tensor], capturable: bool) -> list[Any]:
-    """Step counts as numbers; as float64 tensors where they live on the device, or a compiler must see no constants."""
-    if capturable or torch.compiler.is_compiling():
+def counts(steps: list[Tensor], capturable: bool) -> list[Any]:
+    """Step counts as numbers; as float64 tensors where one lives on a device, or a compiler must see no constants."""
+    if capturable or torch.compiler.is_compiling() or any(not step.is_cpu for step in steps):
         return [step.double() for step in steps]
     return torch.stack(steps).tolist()
 

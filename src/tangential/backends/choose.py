@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tangential.backends.batch import Lot
+from tangential.backends.chunks import chunked
 from tangential.backends.eager import eager
 from tangential.backends.foreach import foreach
 from tangential.backends.fused import takes
+from tangential.kernels.cuda import launch
 
 
 def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
@@ -23,21 +25,30 @@ def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
     cache-sized pieces.
     """
     compiling = torch.compiler.is_compiling()
-    sticky = group["blocks"] == "sticky"  # the kernel does not count votes
     if group["fused"]:
-        return "foreach" if compiling or sticky else "fused"
+        return "foreach" if compiling else "fused"
     if group["foreach"] is not None:
         return "foreach" if group["foreach"] else "eager"
     if group["differentiable"] or not {*map(type, weights)} <= {Tensor, Parameter}:
         return "eager"
-    kernel = group["fused"] is None and not compiling and not sticky and any(w.is_cpu for w in weights)
+    kernel = group["fused"] is None and not compiling and any(w.is_cpu or _on_cuda(w) for w in weights)
     return "fused" if kernel else "foreach"
+
+
+def _on_cuda(w: Tensor) -> bool:
+    """Whether there is a kernel on the CUDA device of a weight."""
+    return w.device.type == launch.DEVICE and launch.why_missing(w.device) is None
 
 
 def walk(lot: Lot) -> None:
     """Take one step, without the kernel."""
     for batch in lot.batches():
-        eager(batch) if lot.backend == "eager" else foreach(batch)
+        if lot.backend == "eager":
+            eager(batch)
+        elif batch.weights[0].is_cpu and not torch.compiler.is_compiling():
+            chunked(batch)
+        else:
+            foreach(batch)
 
 
 def in_use(groups: Sequence[dict[str, Any]]) -> str:

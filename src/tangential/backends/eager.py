@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from tangential.backends.batch import Batch
-from tangential.backends.rows import across, lay_out, row_sums
+from tangential.backends.rows import across, dots, lay_out, row_sums
 from tangential.precision import lifted
 
 
 def eager(batch: Batch) -> None:
     """Take one step, weight by weight."""
-    for i, (w, g, *old) in enumerate(zip(batch.weights, batch.grads, *batch.moments, strict=True)):
-        rule = batch.rule(batch.t[i] if isinstance(batch.t, list) else batch.t)
-        wide = lifted(w.clone() if torch.is_grad_enabled() else w)  # autograd keeps it, and w is written below
-        g = lifted(g)
-        new = rule.advance(g, *old)
-        u = rule.direction(g, *new)
-        w.copy_(wide * _keep(i, wide, g, u, batch) - u * batch.projection.lr)
-        for moment, value in zip(old, new, strict=True):
-            moment.copy_(value)
+    for i in range(len(batch.weights)):
+        _step(batch.only([i]).readied())
 
 
-def _keep(i: int, w: Tensor, g: Tensor, u: Tensor, batch: Batch) -> Tensor | float:
+def _step(batch: Batch) -> None:
+    """One weight's step."""
+    (w,), (g,), old = batch.weights, batch.grads, [moment for (moment,) in batch.moments]
+    rule = batch.rule(batch.t[0] if isinstance(batch.t, list) else batch.t)
+    wide = lifted(w.clone() if torch.is_grad_enabled() else w)  # autograd keeps it, and w is written below
+    new = rule.advance(g, *old)
+    u = rule.direction(g, *new)
+    w.copy_(wide * _keep(wide, g, u, batch) - u * batch.projection.lr)
+    for moment, value in zip(old, new, strict=True):
+        moment.copy_(value)
+
+
+def _keep(w: Tensor, g: Tensor, u: Tensor, batch: Batch) -> Tensor | float:
     if batch.blocks is None:
         return batch.projection.plain
     layout = lay_out((tuple(w.shape),), batch.blocks, w.device)
-    return across(layout.keep(row_sums(w, g, u, batch.blocks), batch.projection, batch.votes_of([i])), w, batch.dim)
+    found = row_sums(w, g, u, batch.blocks, partial(dots, dim=batch.dim))
+    return across(layout.keep(found, batch.projection, batch.ballot), w, batch.dim)

@@ -1,4 +1,4 @@
-"""The kernel for all parameters of an optimizer in one call.
+"""The kernel for all parameters of an optimizer on a CPU in one call; `launched` has the same for CUDA.
 
 The paper's test needs sums over a weight before it may move. The kernel does not wait for them: it moves a weight as
 the last step's decision guesses and repairs it if the guess was wrong, so a step costs what torch's fused AdamW costs.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, MutableMapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,8 +19,11 @@ from torch.nn import Parameter
 
 from tangential.algorithm import Adam
 from tangential.backends.batch import Lot, projected
+from tangential.backends.looks import Look, addresses, joined
+from tangential.backends.votes import LISTEN
 from tangential.blocks import Blocks
 from tangential.kernels.cpu import Call, library, warn_if_missing, why_missing
+from tangential.kernels.cuda import launch
 from tangential.kernels.plan import Form, Plan, Run, form, runs
 
 SAID = "projected"
@@ -42,11 +45,11 @@ def reason_against(p: Tensor) -> str | None:
     """Why the kernel can never step this parameter, or None. A layout is no reason: foreach steps those few."""
     if type(p) not in (Tensor, Parameter):
         return f"a parameter is a {type(p).__name__}, and a kernel knows the memory of plain tensors only"
-    if p.device.type != "cpu":
-        return f"a parameter is on {p.device}, and the kernel runs on a CPU"
+    if p.device.type not in ("cpu", launch.DEVICE):
+        return f"a parameter is on {p.device}, and the kernel runs on a CPU or on CUDA"
     if p.dtype not in {weight for weight, _ in STORAGE}:
         return f"a parameter is {p.dtype}, and the kernel steps float32, bfloat16 and float16"
-    return why_missing()
+    return launch.why_missing(p.device) if p.device.type == launch.DEVICE else why_missing()
 
 
 def require_kernel(p: Tensor) -> None:
@@ -65,8 +68,9 @@ class Fused:
     """What one optimizer's parameters look like to the kernel; worked out again only when they look different."""
 
     def __init__(self) -> None:
-        self._known: list[Any] = []
+        self._look: Look | None = None
         self._call: Call | None = None
+        self._addresses = array("q")
         self._taken: list[list[int]] = []
         self._left: list[list[int]] = []
 
@@ -80,19 +84,15 @@ class Fused:
         Raises:
             ValueError: A parameter that the kernel was demanded for and can never step; nothing has moved then.
         """
-        looks = [_look(lot) for lot in lots]
-        if [look.shape for look in looks] != self._known:
+        if self._look is None or not self._look.holds(lots):
+            self._look = None
             self._plan(lots, states)
-            looks = [_look(lot) for lot in lots]
-            self._known = [look.shape for look in looks]
+            self._look = Look(lots)
         if self._call is not None:
-            table = array("q")
-            for column in zip(*(look.columns for look in looks), strict=True):
-                for entries, at in zip(column, self._taken, strict=True):
-                    table.extend(_picked(entries, at))
-            self._call(table, array("d", chain.from_iterable(map(_settings, lots))))
-            for lot, at in zip(lots, self._taken, strict=True):
-                torch.autograd.graph.increment_version(_picked(lot.weights, at))
+            grads = addresses(self._of_taken([lot.grads for lot in lots]))
+            self._addresses[len(grads) : 2 * len(grads)] = array("q", grads)
+            self._call(self._addresses, array("d", chain.from_iterable(map(_settings, lots))))
+            torch.autograd.graph.increment_version(self._of_taken([lot.weights for lot in lots]))
         return [lot.only(at) for lot, at in zip(lots, self._left, strict=True) if at]
 
     def _plan(self, lots: Sequence[Lot], states: States) -> None:
@@ -102,7 +102,7 @@ class Fused:
         count = 0
         for group, lot in enumerate(lots):
             for i, w in enumerate(lot.weights):
-                storage, seen = _storage(lot, i), _form(lot, i)
+                storage, seen = _storage(lot, i), form_of(lot, i)
                 if storage is None or seen is None or library() is None:
                     if lot.demanded:
                         require_kernel(w)
@@ -111,52 +111,31 @@ class Fused:
                     self._left[group].append(i)
                     continue
                 if isinstance(lot.blocks, str) and w.ndim > 1:
-                    lot.said[i] = states[w][SAID] = _as_said(states[w].get(SAID))
+                    lot.said[i] = states[w][SAID] = as_said(states[w].get(SAID), w.device)
                 self._taken[group].append(i)
-                cut += _runs(lot, i, seen, weight=count, group=group, storage=storage)
+                cut += runs_of(lot, i, seen, weight=count, group=group, storage=storage)
                 count += 1
         self._call = Call(Plan(cut), count) if cut else None
+        self._addresses = self._table(lots)
+
+    def _table(self, lots: Sequence[Lot]) -> array[int]:
+        """The columns of addresses, in the order of `c/table.h`."""
+        table = array("q")
+        for column in zip(*map(_columns, lots), strict=True):
+            table.extend(0 if x is None else x.data_ptr() for x in self._of_taken(column))
+        return table
+
+    def _of_taken(self, column: Sequence[Sequence[T]]) -> list[T]:
+        """What each group has of the parameters that the kernel takes, one behind the other."""
+        return joined(map(_picked, column, self._taken))
 
 
-class _Look(NamedTuple):
-    """A parameter group as a plan sees it, asked for as cheaply as can be."""
-
-    shape: Any
-    columns: tuple[list[int], ...]
+def _columns(lot: Lot) -> tuple[Sequence[Tensor | None], ...]:
+    votes = lot.votes or [None] * len(lot.weights)
+    return lot.weights, lot.grads, lot.moments[0], lot.moments[-1], lot.steps, lot.said, votes
 
 
-def _look(lot: Lot) -> _Look:
-    """Whatever a plan depends on, and the columns of addresses in the order of `c/table.h`.
-
-    A tensor that keeps its address keeps its dtype and layout, but for a gradient, which is a new one every step, and a
-    weight, which is not this package's to watch over. What is compared lies in few pieces of memory: after a step over
-    a large model nothing else is left in the cache.
-    """
-    weights, grads, *moments = (list(map(Tensor.data_ptr, x)) for x in (lot.weights, lot.grads, *lot.moments))
-    steps = list(map(Tensor.data_ptr, lot.steps))
-    said = [0 if x is None else x.data_ptr() for x in lot.said]
-    shapes = [w.shape for w in lot.weights]
-    look = (
-        lot.blocks,
-        list(map(len, shapes)),
-        array("q", chain.from_iterable(shapes)),
-        _layouts(lot.weights),
-        _layouts(lot.grads),
-        [w.dtype for w in lot.weights],
-        [g.dtype for g in lot.grads],
-        {w.device for w in lot.weights},
-        {*map(type, lot.grads)},
-        array("q", chain(weights, *moments, steps, said)),
-    )
-    return _Look(look, (weights, grads, moments[0], moments[-1], steps, said))
-
-
-def _layouts(tensors: list[Tensor]) -> list[tuple[int, ...] | None]:
-    """The strides of tensors, or None where the shape says them: that is much the cheaper question."""
-    return [None if x.is_contiguous() else x.stride() for x in tensors]
-
-
-def _picked(entries: list[T], at: list[int]) -> list[T]:
+def _picked(entries: Sequence[T], at: list[int]) -> Sequence[T]:
     """The entries at these places, which are usually all."""
     return entries if len(at) == len(entries) else [entries[i] for i in at]
 
@@ -166,24 +145,27 @@ def _storage(lot: Lot, i: int) -> int | None:
     w, g, t = lot.weights[i], lot.grads[i], lot.steps[i]
     moments = [moment[i] for moment in lot.moments]
     dtypes = {m.dtype for m in moments}
-    near = all(x.device.type == "cpu" for x in (w, g, t, *moments))
-    plain = all(type(x) in (Tensor, Parameter) for x in (w, g, t, *moments))
+    counts = (t, lot.votes[i]) if lot.votes else (t,)
+    near = all(x.device.type == "cpu" for x in (w, g, *counts, *moments))
+    plain = all(type(x) in (Tensor, Parameter) for x in (w, g, *counts, *moments))
     if not near or not plain or g.dtype != w.dtype or len(dtypes) > 1 or t.dtype != torch.float32:
         return None
     return STORAGE.get((w.dtype, dtypes.pop()))
 
 
-def _form(lot: Lot, i: int) -> Form | None:
+def form_of(lot: Lot, i: int) -> Form | None:
     """How a parameter and its gradient and moments all lie in memory, or None if not alike, with gaps, or empty."""
     w = lot.weights[i]
     places = [[s for s, n in zip(x[i].stride(), w.shape, strict=True) if n > 1] for x in (lot.grads, *lot.moments)]
     own = [s for s, n in zip(w.stride(), w.shape, strict=True) if n > 1]
-    if w.numel() == 0 or any(place != own for place in places):
+    alike = all(x[i].shape == w.shape for x in (lot.grads, *lot.moments))
+    if w.numel() == 0 or not alike or any(place != own for place in places):
         return None
     return form(w.shape, w.stride(), lot.blocks.dim if isinstance(lot.blocks, Blocks) else 0)
 
 
-def _runs(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
+def runs_of(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
+    """The runs of a parameter that lies so."""
     w = lot.weights[i]
     blocks = lot.blocks if projected(w, lot.blocks) else None
     for mode, offset, cut in runs(w.shape, seen, blocks):
@@ -191,9 +173,9 @@ def _runs(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
         yield Run(mode=mode, offset=offset, slabs=cut.slabs, stride=stride, rows=cut.rows, cols=cut.cols, **place)
 
 
-def _as_said(said: Tensor | None) -> Tensor:
+def as_said(said: Tensor | None, device: torch.device) -> Tensor:
     """What the test said of a weight last; nothing was projected before the first step."""
-    return torch.zeros((), dtype=torch.uint8) if said is None else said.to("cpu", torch.uint8)
+    return torch.zeros((), dtype=torch.uint8, device=device) if said is None else said.to(device, torch.uint8)
 
 
 def _settings(lot: Lot) -> tuple[float, ...]:
@@ -202,4 +184,4 @@ def _settings(lot: Lot) -> tuple[float, ...]:
     betas = rule.betas if isinstance(rule, Adam) else (rule.momentum, rule.dampening)
     sign = -1.0 if lot.maximize else 1.0
     sgd = not isinstance(rule, Adam)
-    return (sgd, float(how.lr), how.decay, how.delta, how.eps, how.wd_ratio, *betas, rule.nesterov, sign)
+    return (sgd, float(how.lr), how.decay, how.delta, how.eps, how.wd_ratio, *betas, rule.nesterov, sign, LISTEN)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,20 +18,29 @@ from tangential.blocks import Blocks, Run
 Shapes = tuple[tuple[int, ...], ...]
 
 
+Dots = Callable[[Any, Any], Tensor]
+"""`a.b` of every row, `(rows,)`, of whatever a backend walks: a tensor, or a list of them."""
+
+
 def dots(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """`a.b` of every row: sums over all dimensions but `dim`, whatever the strides. Shape `(rows,)`."""
     others = [d for d in range(a.ndim) if d != dim]
     return (a * b).sum(others) if others else a * b
 
 
-def row_sums(w: Tensor, g: Tensor, u: Tensor, blocks: Blocks | str, factor: float = 1.0) -> Tensor:
+def row_sums(w: Any, g: Any, u: Any, blocks: Blocks | str, dots: Dots) -> Tensor:
     """The sums per row that the gate of these blocks asks for: `ww, wu`, and `gg, wg` for the paper's test.
 
-    `factor` multiplies `u`. Shape `(2 or 4, rows)`.
+    Shape `(2 or 4, rows)`.
     """
     if isinstance(blocks, Blocks):
-        return torch.stack([dots(w, w, blocks.dim), dots(w, u, blocks.dim) * factor])
-    return torch.stack([dots(w, w, 0), dots(g, g, 0), dots(w, g, 0), dots(w, u, 0) * factor])
+        return torch.stack([dots(w, w), dots(w, u)])
+    return torch.stack([*view_sums(w, g, dots), dots(w, u)])
+
+
+def view_sums(w: Any, g: Any, dots: Dots) -> list[Tensor]:
+    """The sums per row that the paper's test asks for, `ww, gg, wg`, `(rows,)` each."""
+    return [dots(w, w), dots(g, g), dots(w, g)]
 
 
 def across(factor: Tensor, like: Tensor, dim: int) -> Tensor:
@@ -46,7 +56,6 @@ class Layout:
         lengths: Rows of each run (a block, or a weight under the paper's test), `(runs,)`.
         uniform: The length that all runs share, or None.
         owner: The run of each row, `(rows,)`.
-        first: The first row of each run, `(runs,)`.
         invariant: Whether a run is projected, `(runs,)`; None where all are.
         elements: Elements of a row of each run, `(runs,)`; the paper's test depends on it.
     """
@@ -54,7 +63,6 @@ class Layout:
     lengths: Tensor
     uniform: int | None
     owner: Tensor
-    first: Tensor
     invariant: Tensor | None
     elements: Tensor
 
@@ -74,19 +82,24 @@ class Layout:
         """Give every row what its run has: `(runs,)` to `(rows,)`."""
         return x if self.uniform == 1 else x[self.owner]
 
+    def views(self, sums: Tensor, how: Projection, votes: Votes | None = None) -> tuple[Tensor, Tensor]:
+        """What the paper's test says of every weight, by channel and by layer, from the four sums of `row_sums`.
+
+        Shape `(runs,)` each.
+        """
+        over = Reduction(total=self.total, largest=self.largest, where=torch.where)
+        views = cosine_views(sums.unbind(), self.elements.to(sums.dtype), self.lengths, how, over)
+        return views if votes is None else votes.settle(*views)
+
     def keep(self, sums: Tensor, how: Projection, votes: Votes | None = None) -> Tensor:
         """The factor on the weight for every row, from what `row_sums` gave. Shape `(rows,)`."""
-        if len(sums) == 4:
-            over = Reduction(
-                total=lambda x: self.spread(self.total(x)),
-                largest=lambda x: self.spread(self.largest(x)),
-                where=torch.where,
-            )
-            elements, channels = self.spread(self.elements.to(sums.dtype)), self.spread(self.lengths)
-            by_channel, by_layer = cosine_views(sums.unbind(), elements, channels, how, over)
-            if votes is not None:
-                settled = votes.settle(by_channel[self.first], by_layer.expand_as(by_channel)[self.first])
-                by_channel, by_layer = (self.spread(view) for view in settled)
+        return self.factors(sums, how, self.views(sums, how, votes) if len(sums) == 4 else None)
+
+    def factors(self, sums: Tensor, how: Projection, views: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The same, from what the test said; None where it is not asked."""
+        if views is not None:
+            by_channel, by_layer = map(self.spread, views)
+            over = Reduction(total=lambda x: self.spread(self.total(x)), largest=self.largest, where=torch.where)
             found = view_radial(sums.unbind(), by_channel, how, over)
             return torch.where(by_channel | by_layer, how.keep(found), how.plain)
         ww, wu = (self.total(x) for x in sums)
@@ -102,7 +115,6 @@ def _lay_out(shapes: Shapes, blocks: Blocks | str, device: torch.device) -> Layo
     return Layout(
         lengths=torch.tensor(lengths, device=device),
         uniform=lengths[0] if len(set(lengths)) == 1 else None,
-        first=torch.tensor([0, *accumulate(lengths)][:-1], device=device),
         owner=torch.tensor([i for i, length in enumerate(lengths) for _ in range(length)], device=device),
         invariant=None if all(invariant) else torch.tensor(invariant, device=device),
         elements=torch.tensor([float(math.prod(s) // s[dim]) for s, _ in runs], dtype=torch.float64, device=device),
@@ -118,4 +130,6 @@ _cached = lru_cache(maxsize=4096)(_lay_out)
 
 def lay_out(shapes: Shapes, blocks: Blocks | str, device: torch.device) -> Layout:
     """The layout of the stacked rows of weights of these shapes; built once: a step copies nothing to a device."""
+    if blocks == Blocks(dim=0):
+        shapes = shapes[:1]  # each row is its own block, whosever it is
     return _lay_out(shapes, blocks, device) if torch.compiler.is_compiling() else _cached(shapes, blocks, device)

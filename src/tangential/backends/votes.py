@@ -21,6 +21,16 @@ class Votes:
     counts: list[Tensor]
     t: float | list[Tensor]
 
+    @property
+    def closed(self) -> bool:
+        """Whether the majority stands, so that nobody has to be asked any more; unknown on a device counts as no."""
+        return not isinstance(self.t, list) and self.t > LISTEN
+
+    def majority(self) -> tuple[Tensor, Tensor]:
+        """What most of the first steps said, by channel and by layer, `(weights,)` each."""
+        most = _majority(torch.stack(self.counts))
+        return most[:, 0], most[:, 1]
+
     def settle(self, by_channel: Tensor, by_layer: Tensor) -> tuple[Tensor, Tensor]:
         """Count what fired, `(weights,)` each, and give what is to be projected: that, or later the majority."""
         fired = torch.stack([by_channel, by_layer], 1)
@@ -29,11 +39,10 @@ class Votes:
             counts = self._count(fired * listening)
             settled = torch.where(listening, fired, _majority(counts))
             return settled[:, 0], settled[:, 1]
-        if self.t <= LISTEN:
-            self._count(fired)
-            return by_channel, by_layer
-        settled = _majority(torch.stack(self.counts))
-        return settled[:, 0], settled[:, 1]
+        if self.closed:
+            return self.majority()
+        self._count(fired)
+        return by_channel, by_layer
 
     def _count(self, fired: Tensor) -> Tensor:
         counts = torch.stack(self.counts) + fired

@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from torch import Tensor
-from torch.utils.data import Dataset
 
-Batch = tuple[Tensor, Tensor]
-"""Images `(batch, channels, height, width)` and their classes `(batch,)`."""
-
-
-class Images(Dataset[Batch]):
-    """Images and their classes in memory, fetched a whole batch at a time.
-
-    Args:
-        images: `(count, channels, height, width)`.
-        classes: `(count,)`, integers.
-    """
-
-    def __init__(self, images: Tensor, classes: Tensor) -> None:
-        self.images = images
-        self.classes = classes
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.images[index], self.classes[index]
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Fetch a batch in one go, where a loader would else ask for it image by image."""
-        return self.images[indices], self.classes[indices]
+from tangential.data.images import Images
 
 
 @dataclass(frozen=True)
@@ -61,6 +34,8 @@ class Digits:
 
     channels = 1
     classes = 10
+    mean = ()
+    std = ()
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -71,15 +46,19 @@ class Digits:
         images, classes = _splits()[split]
         return Images(images[: self.limit], classes[: self.limit])
 
+    def smoke(self) -> Digits:
+        """Take 16 of them."""
+        return replace(self, limit=16)
+
 
 @cache
-def _splits() -> dict[str, Batch]:
+def _splits() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Both splits: images `(count, 1, 8, 8)` and classes `(count,)`."""
     pixels, digits = load_digits(return_X_y=True)
     train_x, test_x, train_y, test_y = train_test_split(pixels, digits, test_size=597, stratify=digits, random_state=0)
     return {"train": _tensors(train_x, train_y), "test": _tensors(test_x, test_y)}
 
 
-def _tensors(pixels, digits) -> Batch:
+def _tensors(pixels, digits) -> tuple[torch.Tensor, torch.Tensor]:
     images = torch.as_tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
     return images, torch.as_tensor(digits, dtype=torch.int64)

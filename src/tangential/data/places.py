@@ -38,12 +38,25 @@ def locate(root: str | None, *names: str, get: str, size: str) -> Path:
     if folder is None:
         raise ValueError(
             f"no folder of data sets; get {names[0]} from {get} ({size}), put it in a folder and name the folder with "
-            f"data.root=FOLDER or {VARIABLE}"
+            f"task.data.root=FOLDER or {VARIABLE}"
         )
     for name in names:
         if (path := Path(folder) / name).exists():
             return path
     raise ValueError(f"no {names[0]} in {folder}; get it from {get} ({size}) and put it there")
+
+
+def cache_folder() -> Path:
+    """Make the folder of what is unpacked or computed from data, if need be.
+
+    It is `$XDG_CACHE_HOME/tangential`, else `~/.cache/tangential`.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tangential"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def unpacked(archive: Path) -> Path:
@@ -59,11 +72,10 @@ def unpacked(archive: Path) -> Path:
     """
     about = archive.stat()
     mark = sha256(f"{archive.resolve()}\0{about.st_size}\0{about.st_mtime_ns}".encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tangential"
+    cache = cache_folder()
     folder = cache / f"{archive.name.partition('.')[0]}-{mark}"
     if folder.is_dir():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
     part = Path(mkdtemp(dir=cache, suffix=".part"))
     try:
         _unpack(archive, part)

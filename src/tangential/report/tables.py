@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isnan, nan
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 
-from tangential.report.groups import Comparison, Group
-from tangential.task import Headline
+from tangential.report.curves import curve, higher_is_better
+from tangential.report.groups import Comparison, Group, Run
 
-_COLUMNS = ("difference", "weight norm", "effective step", "ms/step")
+SCORES = 5
+"""The table has columns for at most so many scores."""
 
-_CAPTION = (
-    "Score: on the test set after the last epoch, mean ± standard deviation over seeds. "
-    "Difference: to the baseline, seed by seed, in the score's unit, mean ± standard deviation, "
+_DIFFERENCE = (
+    "Difference: to the baseline, seed by seed{unit}, mean ± standard deviation, "
     "and a 95 % interval for the mean (bootstrap over the seeds). "
-    "Weight norm: mean |w| over the weights with more than one dimension, after the first → after the last epoch. "
-    "Effective step: how far one step moves w/|w|, mean over these weights and the steps of the first → last epoch. "
-    "Ms/step: forward, backward and update, median over epochs, mean over seeds."
 )
+_EXPLAINED = {
+    "weight norm": "Weight norm: of weights with more than one dimension, after the first → after the last {unit}. ",
+    "effective step": (
+        "Effective step: how far one step moves w/|w|, over these weights and the steps of the first → last {unit}. "
+    ),
+    "ms/step": "Ms/step: forward, backward and update, median over {unit}s, mean over seeds. ",
+    "paper": "Paper: the number that the paper has for this; what is marked so was not verified, or is of other data. ",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell, and the marks behind it."""
+
+    text: str = ""
+    marks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join([self.text, *(f"({mark})" for mark in self.marks)]).strip()
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better a projected optimizer is than its baseline, seed by seed, and a 95 % interval for the mean."""
+    """How far a projected optimizer's score is above its baseline's, seed by seed, and a 95 % interval of the mean."""
 
     spread: Spread
     low: float
@@ -47,62 +64,65 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Paper:
+    """What the paper has beside our number.
+
+    Args:
+        value: Its number, in the table's unit.
+        source: Where it stands.
+        verified: Whether it was seen in the paper itself.
+        other_data: Whether it is of other data than ours.
+    """
+
+    value: float
+    source: str = ""
+    verified: bool = False
+    other_data: bool = False
+
+
+@dataclass(frozen=True)
 class Row:
-    """One optimizer's line: scores and differences as shown, `(first, last)` norms and steps, milliseconds."""
+    """One optimizer's line: scores in the table's units, `(first, last)` norms and steps, milliseconds."""
 
     label: str
     seeds: int
-    score: Spread
-    difference: Difference | None
-    norm: tuple[float, float]
-    step: tuple[float, float]
-    ms_per_step: float
+    scores: Mapping[str, Spread]
+    difference: Difference | None = None
+    paper: Paper | None = None
+    norm: tuple[float, float] | None = None
+    step: tuple[float, float] | None = None
+    ms_per_step: float | None = None
 
 
-def headings(comparison: Comparison) -> tuple[str, ...]:
-    """Name the columns; the score's is the task's own, or `score` where tasks with different ones are compared."""
-    labels = {headline(group).label for group in comparison.groups}
-    return ("optimizer", labels.pop() if len(labels) == 1 else "score", *_COLUMNS)
+@dataclass(frozen=True)
+class Table:
+    """Headings, a tuple of cells per row, and what the columns mean."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str
+    sources: tuple[str, ...] = field(default=())
 
 
-def headline(group: Group) -> Headline:
-    """Say which score a group's comparison is about."""
-    return Headline(**group.settings["headline"])
+def table(comparison: Comparison) -> Table:
+    """Write a comparison's finished runs as a table; a column that no row has is left out."""
+    summary = rows(comparison)
+    scores = [key for key in comparison.scores[:SCORES] if any(key in row.scores for row in summary)]
+    columns = {heading: cells for heading, cells in _columns(summary, scores) if any(cell.text for cell in cells)}
+    columns = {comparison.noun: [Cell(row.label) for row in summary], **columns}
+    return Table(
+        headings=tuple(columns),
+        rows=tuple(zip(*columns.values(), strict=True)),
+        caption=_caption(summary, scores, columns, comparison.unit),
+        sources=tuple(f"{r.label}: {r.paper.source}" for r in summary if r.paper and r.paper.source),
+    )
 
 
 def rows(comparison: Comparison) -> list[Row]:
-    """Summarise each group of a comparison in a row, in its order."""
+    """Summarise the finished runs of each group in a row, in the comparison's order."""
     baselines = {projected.label: baseline for baseline, projected in comparison.pairs()}
-    return [_row(group, baselines.get(group.label)) for group in comparison.groups]
-
-
-def caption(rows: Sequence[Row]) -> str:
-    """Say how many seeds there are and what the columns mean.
-
-    Example:
-        >>> caption([Row("sgd", 2, Spread(99.0, 0.1), None, (3.4, 5.2), (0.04, 3e-5), 2.7)])[:15]
-        'Seeds: 2 each. '
-    """
-    counts = {row.seeds for row in rows}
-    seeds = f"{counts.pop()} each" if len(counts) == 1 else ", ".join(f"{row.label} {row.seeds}" for row in rows)
-    return f"Seeds: {seeds}. {_CAPTION}"
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    """Write a row as text, one cell per heading.
-
-    Example:
-        >>> cells(Row("sgdp", 2, Spread(99.25, 0.12), None, (3.357, 5.195), (0.0431, 3.2e-5), 2.73))
-        ('sgdp', '99.25 ± 0.12', '', '3.36 → 5.20', '4.3e-2 → 3.2e-5', '2.7')
-    """
-    return (
-        row.label,
-        f"{row.score.mean:.2f}{_deviation(row.score)}",
-        _difference_cell(row.difference) if row.difference else "",
-        " → ".join(f"{value:.2f}" for value in row.norm),
-        " → ".join(f"{value:.1e}".replace("e-0", "e-").replace("e+00", "") for value in row.step),
-        f"{row.ms_per_step:.1f}",
-    )
+    scores = comparison.scores[:SCORES]
+    return [_row(group, baselines.get(group.label), scores) for group in comparison.groups if group.finished]
 
 
 def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000) -> tuple[float, float]:
@@ -127,24 +147,26 @@ def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000) -> t
     return float(low), float(high)
 
 
-def _row(group: Group, baseline: Group | None) -> Row:
-    runs = list(group.runs.values())
-    scores = _scores(group)
+def _row(group: Group, baseline: Group | None, scores: Sequence[str]) -> Row:
+    runs = list(group.finished.values())
+    spreads = {key: _last(group, key) for key in scores}
+    head = scores[0] if scores else ""
     return Row(
         label=group.label,
         seeds=len(runs),
-        score=Spread.of(list(scores.values())),
-        difference=_difference(scores, _scores(baseline)) if baseline else None,
+        scores={key: Spread.of(list(values.values())) for key, values in spreads.items() if values},
+        difference=_difference(spreads[head], _last(baseline, head)) if baseline and head else None,
+        paper=_paper(group),
         norm=_first_and_last(runs, "weight_norm"),
         step=_first_and_last(runs, "effective_step"),
-        ms_per_step=mean(float(np.median([record["ms_per_step"] for record in run])) for run in runs),
+        ms_per_step=_mean_of(runs, "ms_per_step"),
     )
 
 
-def _scores(group: Group) -> dict[int, float]:
-    """Seed -> final score, as it is shown."""
-    shown = headline(group)
-    return {seed: shown.scale * metrics[-1][f"test_{shown.name}"] for seed, metrics in group.runs.items()}
+def _last(group: Group, key: str) -> dict[int, float]:
+    """Seed -> the last value of a score, in the unit it is shown in."""
+    scale = curve(key).scale
+    return {seed: scale * float(run.curves[key].y[-1]) for seed, run in group.finished.items() if key in run.curves}
 
 
 def _difference(ours: dict[int, float], theirs: dict[int, float]) -> Difference | None:
@@ -153,19 +175,102 @@ def _difference(ours: dict[int, float], theirs: dict[int, float]) -> Difference 
     return Difference(Spread.of(values), *bootstrap_interval(values)) if values else None
 
 
-def _difference_cell(difference: Difference) -> str:
+def _paper(group: Group) -> Paper | None:
+    """The paper's number for this optimizer, if the settings have one."""
+    numbers: Any = group.settings.get("paper")
+    found = numbers.get(group.settings.get("optimizer")) if isinstance(numbers, dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("value"), int | float):
+        return None
+    return Paper(
+        value=float(found["value"]),
+        source=str(found.get("source") or ""),
+        verified=found.get("verified") is True,
+        other_data=bool(found.get("other_data")),
+    )
+
+
+def _first_and_last(runs: Sequence[Run], key: str) -> tuple[float, float] | None:
+    there = [run.curves[key].y for run in runs if key in run.curves]
+    return (mean(float(y[0]) for y in there), mean(float(y[-1]) for y in there)) if there else None
+
+
+def _mean_of(runs: Sequence[Run], key: str) -> float | None:
+    there = [float(np.median(run.curves[key].y)) for run in runs if key in run.curves]
+    return mean(there) if there else None
+
+
+def _columns(summary: Sequence[Row], scores: Sequence[str]) -> list[tuple[str, list[Cell]]]:
+    """Every column the table can have."""
+    head, *others = scores or [""]
+    return [
+        (_heading(head), [_score_cell(row, head) for row in summary]),
+        ("paper", [_paper_cell(row.paper) for row in summary]),
+        ("difference", [_difference_cell(row.difference, head) for row in summary]),
+        *((_heading(key), [_score_cell(row, key) for row in summary]) for key in others),
+        ("weight norm", [Cell(_arrow(row.norm, "{:.2f}".format)) for row in summary]),
+        ("effective step", [Cell(_arrow(row.step, _scientific)) for row in summary]),
+        ("ms/step", [Cell("" if row.ms_per_step is None else f"{row.ms_per_step:.1f}") for row in summary]),
+    ]
+
+
+def _heading(key: str) -> str:
+    return curve(key).axis.removeprefix("test ")
+
+
+def _score_cell(row: Row, key: str) -> Cell:
+    spread = row.scores.get(key)
+    if spread is None:
+        return Cell()
+    return Cell(_number(spread.mean, key) + _deviation(spread, key))
+
+
+def _difference_cell(difference: Difference | None, key: str) -> Cell:
     """Mean and deviation, and the interval under them if there is one."""
-    interval = "" if isnan(difference.low) else f"\n[{_signed(difference.low)}, {_signed(difference.high)}]"
-    return _signed(difference.spread.mean) + _deviation(difference.spread) + interval
+    if difference is None:
+        return Cell()
+    ends = (difference.low, difference.high)
+    interval = "" if isnan(ends[0]) else "\n[{}, {}]".format(*(_number(end, key, sign="+") for end in ends))
+    return Cell(_number(difference.spread.mean, key, sign="+") + _deviation(difference.spread, key) + interval)
 
 
-def _first_and_last(runs: Sequence[Sequence[dict[str, float]]], key: str) -> tuple[float, float]:
-    return mean(run[0][key] for run in runs), mean(run[-1][key] for run in runs)
+def _paper_cell(paper: Paper | None) -> Cell:
+    if paper is None:
+        return Cell()
+    marks = {"unverified": not paper.verified, "other data": paper.other_data}
+    return Cell(f"{paper.value:g}", tuple(mark for mark, holds in marks.items() if holds))
 
 
-def _deviation(spread: Spread) -> str:
-    return "" if isnan(spread.deviation) else f" ± {spread.deviation:.2f}"
+def _caption(summary: Sequence[Row], scores: Sequence[str], columns: Mapping[str, Any], unit: str) -> str:
+    """Say how many seeds there are and what the columns mean."""
+    counts = {row.seeds for row in summary}
+    seeds = f"{counts.pop()} each" if len(counts) == 1 else ", ".join(f"{row.label} {row.seeds}" for row in summary)
+    said = f"Seeds: {seeds}. "
+    if scores:
+        named = ", ".join(curve(key).title for key in scores)
+        low = [curve(key).title for key in scores if not higher_is_better(key)]
+        said += f"{named}: after the last {unit}, mean ± standard deviation over seeds. "
+        said += f"Lower is better: {', '.join(low)}. " if low else ""
+    if "difference" in columns:
+        said += _DIFFERENCE.format(unit=", in percentage points" if curve(scores[0]).scale == 100 else "")
+    return said + "".join(text.format(unit=unit) for name, text in _EXPLAINED.items() if name in columns)
 
 
-def _signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}"  # adding zero turns a rounded -0.00 into +0.00
+def _arrow(ends: tuple[float, float] | None, write: Any) -> str:
+    return "" if ends is None else " → ".join(map(write, ends))
+
+
+def _scientific(value: float) -> str:
+    return f"{value:.1e}".replace("e-0", "e-").replace("e+00", "")
+
+
+def _deviation(spread: Spread, key: str) -> str:
+    if isnan(spread.deviation):
+        return ""
+    return f" ± {_number(spread.deviation, key)}" if curve(key).scale == 100 else f" ± {spread.deviation:.2g}"
+
+
+def _number(value: float, key: str, sign: str = "") -> str:
+    """Two decimals of a percentage, four digits of anything else; a rounded -0.00 is +0.00."""
+    if curve(key).scale == 100:
+        return f"{round(value, 2) + 0.0:{sign}.2f}"
+    return f"{value:{sign}.4g}"

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from tangential.data.digits import Batch, Digits
+from tangential.data.digits import Digits
+from tangential.data.images import Batch, ImageData, loader
+from tangential.nets.normalized import normalized
 from tangential.nets.small import conv_net
 from tangential.task import ACCURACY, Headline, Objective, Split
 
@@ -22,7 +25,14 @@ class Classification:
 
     Args:
         data: The data set.
-        net: Makes the network, given `channels` and `classes`.
+        net: Makes the network, given `channels` and `classes`; it is made to normalise its images by itself.
+        label_smoothing: Share of a target that is spread evenly over all classes, in training.
+        cutmix: Mix parts of images in training, the part's share drawn from Beta(cutmix, cutmix); 0 for not at all.
+        mixup: Mix whole images likewise; if both are asked for, each batch draws one of the two.
+        workers: Processes that load images from disk; 0 loads in the training's own.
+
+    Raises:
+        ValueError: A share outside 0 to 1, or a negative number.
 
     Example:
         >>> task = Classification(data=Digits(limit=32))
@@ -31,8 +41,19 @@ class Classification:
         (torch.Size([8, 1, 8, 8]), torch.Size([8, 10]))
     """
 
-    data: Digits = field(default_factory=Digits)
+    data: ImageData = field(default_factory=Digits)
     net: partial[nn.Module] = field(default_factory=lambda: partial(conv_net))
+    label_smoothing: float = 0.0
+    cutmix: float = 0.0
+    mixup: float = 0.0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing={self.label_smoothing}: must be from 0 to below 1")
+        for name in ("cutmix", "mixup", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0")
 
     @property
     def headline(self) -> Headline:
@@ -41,24 +62,33 @@ class Classification:
 
     def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Batch]:
         """Give the batches of one pass, shuffled by `order` if there is one."""
-        images = self.data.load(split)
-        # The data set hands over whole batches already, so there is nothing to collate.
-        return DataLoader(
-            images, batch_size=batch_size, shuffle=order is not None, generator=order, collate_fn=lambda batch: batch
-        )
+        return loader(self.data.load(split), batch_size=batch_size, order=order, workers=self.workers)
 
     def model(self) -> nn.Module:
         """Make a new network for this data."""
-        return self.net(channels=self.data.channels, classes=self.data.classes)
+        net = self.net(channels=self.data.channels, classes=self.data.classes)
+        return normalized(net, self.data.mean, self.data.std)
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
         """Minimise the cross-entropy over all parameters."""
         return [Objective(self.loss, list(model.parameters()))]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Average the cross-entropy over a batch, in nats."""
-        images, classes = batch
-        return cross_entropy(model(images), classes)
+        """Average the cross-entropy over a batch, mixed and smoothed as the settings say, in nats."""
+        images, targets = self.mixed(*batch)
+        return cross_entropy(model(images), targets, label_smoothing=self.label_smoothing)
+
+    def mixed(self, images: Tensor, classes: Tensor) -> Batch:
+        """Mix the images of a batch among themselves, if the settings ask for it.
+
+        Returns:
+            The images, and either the classes `(batch,)` as they were or each class's share `(batch, classes)`.
+        """
+        kinds = [name for name in ("cutmix", "mixup") if getattr(self, name) > 0]
+        if not kinds:
+            return images, classes
+        kind = kinds[int(torch.randint(len(kinds), ()))]
+        return _mixer(kind, getattr(self, kind), self.data.classes)(images, classes)
 
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         """Measure over all images: `loss` (mean, nats) and `accuracy` (from 0 to 1)."""
@@ -71,5 +101,11 @@ class Classification:
         return {"loss": loss / count, "accuracy": right / count}
 
     def smoke(self) -> Classification:
-        """Make the same task on 16 images, for a run of seconds."""
-        return replace(self, data=replace(self.data, limit=16))
+        """Make the same task on a few images that need no data, for a run of seconds."""
+        return replace(self, data=self.data.smoke(), workers=0)
+
+
+def _mixer(kind: str, alpha: float, classes: int) -> Any:
+    from torchvision.transforms import v2  # costs a second to import, and most tasks do without
+
+    return {"cutmix": v2.CutMix, "mixup": v2.MixUp}[kind](alpha=alpha, num_classes=classes)

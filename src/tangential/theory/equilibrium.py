@@ -13,9 +13,9 @@ from functools import partial
 
 import torch
 
+from tangential import rotation
 from tangential.blocks import Blocks
 from tangential.optimizers import SGDP, AdamP
-from tangential.theory import laws
 from tangential.theory.geometry import angles
 from tangential.theory.losses import noise
 from tangential.theory.record import Check
@@ -59,7 +59,7 @@ def sgd(make: Make = SGD) -> Check:
     Returns:
         The check.
     """
-    predicted = laws.sgd_rotation(lr=LR, decay=SGD_DECAY, momentum=BETA)
+    predicted = rotation.sgd_rotation(lr=LR, decay=SGD_DECAY, momentum=BETA)
     return _rotation("Equilibrium rotation of SGD (2305.17212)", "θ = √(2ηλ/(1+β))", predicted, make)
 
 
@@ -72,7 +72,7 @@ def adamw(make: Make = ADAMW) -> Check:
     Returns:
         The check.
     """
-    predicted = laws.adamw_rotation(lr=LR, decay=ADAM_DECAY, beta1=BETA)
+    predicted = rotation.adamw_rotation(lr=LR, decay=ADAM_DECAY, beta1=BETA)
     return _rotation("Equilibrium rotation of AdamW (2305.17212)", "θ = √(2ηλ(1−β₁)/(1+β₁))", predicted, make)
 
 
@@ -101,7 +101,7 @@ def adamp(make: Make = WHOLE_DECAY_ADAMP) -> Check:
 
 
 def _projected_rotation(keep: float, make: Make) -> Check:
-    predicted = laws.projected_rotation(keep)
+    predicted = rotation.projected_rotation(keep)
     return _rotation("Equilibrium rotation, projected (derived)", "tan²θ = 1/ρ² − 1", predicted, make)
 
 

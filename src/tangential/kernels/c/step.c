@@ -16,12 +16,16 @@
 #include "storage.h"
 #include "table.h"
 
-#define UNIT 4096  /* elements of rows that share one pass */
-#define FEW 512    /* the same for rows that wait for their factor: they are moved while they are in the first cache */
-#define SHORT 64   /* rows shorter than this share a pass for their moments */
+#define UNIT 4096   /* elements of short rows that share one pass */
+#define SOME 512    /* rows that are not short and share one pass */
+#define SHORT 64    /* rows shorter than this share a pass for their moments */
 #define SHORTEST 16 /* rows shorter than this are summed without vectors */
-#define LONG 16384 /* rows longer than this are cut into slices; plan.py knows this number too */
+#define TURN 1024   /* rows longer than this leave no room for another in the first cache */
+#define LONG 16384  /* rows longer than this are cut into slices; plan.py knows this number too */
+#define HEAD 128    /* elements of a long row that are fetched while the one before is moved */
+#define LINE 64     /* bytes of a cache line */
 
+#define FETCH(x, write) __builtin_prefetch(x, write, 3)
 #define PRAGMA(x) _Pragma(#x)
 #define SIMD PRAGMA(omp simd)
 #define SIMD_SUM(...) PRAGMA(omp simd reduction(+ : __VA_ARGS__))
@@ -74,6 +78,12 @@ static inline float sure(float keep, int64_t *odd) {
   return 1;
 }
 
+/* The factor of a row that waits for it, from its sums, and what it is moved by; no `said`, no guess. */
+static inline float held(const state *s, const float *sums, float *found, int64_t *odd) {
+  *found = factor(s->reduced, s->n.rate, s->least, sums[0], sums[3]);
+  return s->said ? sure(*found, odd) : *found;
+}
+
 /* The factor that the decision wants on a row. */
 static inline float wanted(const state *s, float channel) {
   return s->decision == CHANNEL ? channel : s->decision == LAYER ? s->layer : s->n.plain;
@@ -96,16 +106,16 @@ static inline int64_t length(const run *r, int64_t q) {
 }
 
 #define NUMBERS(k)                                                                                                    \
-  const float b1 = k->b1, o1 = k->o1, b2 = k->b2, o2 = k->o2, n1 = k->n1, n2 = k->n2, eps = k->eps;   \
+  const float b1 = k->b1, o1 = k->o1, b2 = k->b2, o2 = k->o2, ahead = k->ahead, eps = k->eps;                         \
   const float rate = k->rate, plain = k->plain;                                                                       \
-  (void)b1, (void)o1, (void)b2, (void)o2, (void)n1, (void)n2, (void)eps, (void)rate, (void)plain
+  (void)b1, (void)o1, (void)b2, (void)o2, (void)ahead, (void)eps, (void)rate, (void)plain
 
 #define RULE adam
-#define CHEAP 0
+#define CHEAP 0 /* whether a direction costs less to work out again than to keep, for long rows */
 #define ADVANCE                                                                                                       \
   m[i] = STORE_M(b1 * LOAD_M(m[i]) + o1 * x), v[i] = STORE_M(b2 * LOAD_M(v[i]) + o2 * (x * x));                        \
-  const float u = (n1 * LOAD_M(m[i]) + n2 * x) / (sqrtf(LOAD_M(v[i])) + eps);
-#define DIRECTION(gradient) (n1 * LOAD_M(m[i]) + (gradient)) / (sqrtf(LOAD_M(v[i])) + eps)
+  const float u = (LOAD_M(m[i]) + ahead * x) / (sqrtf(LOAD_M(v[i])) + eps);
+#define DIRECTION(gradient) (LOAD_M(m[i]) + (gradient)) / (sqrtf(LOAD_M(v[i])) + eps)
 #include "rule.inc"
 #undef RULE
 #undef CHEAP
@@ -113,11 +123,11 @@ static inline int64_t length(const run *r, int64_t q) {
 #undef DIRECTION
 
 #define RULE sgd
-#define CHEAP 1 /* a direction costs less to work out again than to keep */
+#define CHEAP 1
 #define ADVANCE                                                                                                       \
   m[i] = STORE_M(b1 * LOAD_M(m[i]) + o1 * x);                                                                         \
-  const float u = n1 * LOAD_M(m[i]) + n2 * x; (void)v;
-#define DIRECTION(gradient) n1 * LOAD_M(m[i]) + (gradient)
+  const float u = LOAD_M(m[i]) + ahead * x; (void)v;
+#define DIRECTION(gradient) LOAD_M(m[i]) + (gradient)
 #include "rule.inc"
 
 typedef struct {

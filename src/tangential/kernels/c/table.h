@@ -5,11 +5,12 @@
 
 enum { PLAIN, KNOWN, TESTED };         /* what a run asks for: decay alone, blocks known in advance, the paper's test */
 enum { NOTHING, CHANNEL, LAYER };      /* what the test said; one byte per weight, kept from step to step */
-enum { WEIGHT, GRAD, FIRST, SECOND, COUNT, SAID, COLUMNS }; /* columns of the table of addresses */
+enum { WEIGHT, GRAD, FIRST, SECOND, COUNT, SAID, VOTES, COLUMNS }; /* columns of the table of addresses */
 
-/* The numbers of a parameter group as its user gave them. `beta2` of SGDP is its dampening. */
+/* The numbers of a parameter group as its user gave them. `beta2` of SGDP is its dampening. Where votes are counted,
+   the first `listen` steps have one each. */
 typedef struct {
-  double sgd, lr, decay, delta, eps, ratio, beta1, beta2, nesterov, sign;
+  double sgd, lr, decay, delta, eps, ratio, beta1, beta2, nesterov, sign, listen;
 } group;
 
 /* A run: rows that are cut alike. Row `r` is `cols` neighbours from `offset + r * cols` on, and again `stride` further
@@ -29,10 +30,11 @@ typedef struct {
 } piece;
 
 /* The numbers of a rule and of line 9 at this step, as the loops over elements want them. Few enough for the registers
-   of x86-64: the bias correction of v is taken into eps and rate, that of m into rate. */
+   of x86-64, and few operations: the bias correction of v is taken into eps and rate, that of m and what Nesterov
+   multiplies m by into rate. So u and rate are not the definition's, but their product is. */
 typedef struct {
   float b1, o1, b2, o2;   /* m <- b1 m + o1 g;  v <- b2 v + o2 g g */
-  float n1, n2, eps;      /* u = (n1 m + n2 g) / (sqrt(v) + eps), or without the division */
+  float ahead, eps;       /* u = (m + ahead g) / (sqrt(v) + eps), or without the division */
   float rate, plain;      /* w <- keep w - rate u; keep of a weight that is not projected */
 } numbers;
 
@@ -41,6 +43,8 @@ typedef struct {
   numbers n;
   char *p, *g, *m, *v;
   uint8_t *said;
+  int32_t *votes;                 /* in how many of the first steps each view fired, or 0 where nobody counts */
+  int listens;                    /* this step has a vote */
   double reduced, least;          /* decay of a projected weight, and the eps of norms */
   double row_bound, layer_bound;  /* squares of what the cosines have to stay below */
   float layer;                    /* factor under the layer view */

@@ -1,0 +1,117 @@
+"""What happens to elements and rows, in Triton: the arithmetic of `algorithm.py` as `c/step.c` arranges it.
+
+`k` is the tuple of numbers of a weight at this step, `at` the addresses of its four tensors, and `T` what is compiled
+for: whether the rule is AdamP's, whether it is Nesterov's, and the dtypes of weights and moments. Arithmetic is
+float32; divisions and roots are rounded correctly, as on a CPU, since memory sets the pace.
+"""
+
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportOperatorIssue=false, reportAssignmentType=false
+# pyright: reportGeneralTypeIssues=false
+# Triton compiles these functions, and gives names and numbers other types than Python does
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from tangential.kernels.cuda import layout
+
+B1, O1, B2, O2, N1, N2, EPS, RATE, PLAINLY, REDUCED, LEAST, DELTA, UNSCALE, WHOLE, NUMBERS = map(
+    tl.constexpr, range(layout.NUMBERS + 1)
+)
+GRAD, FIRST, SECOND = map(tl.constexpr, (layout.GRAD, layout.FIRST, layout.SECOND))
+INFINITY = tl.constexpr(float("inf"))
+
+
+@triton.jit
+def numbers_of(numbers, weight):
+    """All numbers of a weight, in the order of `layout`."""
+    k = numbers + weight * NUMBERS
+    moments = (tl.load(k), tl.load(k + O1), tl.load(k + B2), tl.load(k + O2))
+    direction = (tl.load(k + N1), tl.load(k + N2), tl.load(k + EPS), tl.load(k + RATE))
+    factors = (tl.load(k + PLAINLY), tl.load(k + REDUCED), tl.load(k + LEAST), tl.load(k + DELTA))
+    return moments + direction + factors + (tl.load(k + UNSCALE), tl.load(k + WHOLE))
+
+
+@triton.jit
+def addresses(table, weights, weight, start, VECTORS: tl.constexpr, T: tl.constexpr):
+    """Where the four tensors of a weight are, from element `start` on; in `VECTORS`, at multiples of 16 bytes."""
+    p = tl.load(table + weight).to(tl.pointer_type(T[2]))
+    g = tl.load(table + GRAD * weights + weight).to(tl.pointer_type(T[2]))
+    m = tl.load(table + FIRST * weights + weight).to(tl.pointer_type(T[3]))
+    v = tl.load(table + SECOND * weights + weight).to(tl.pointer_type(T[3]))
+    if VECTORS:
+        p, g = tl.multiple_of(p, 16), tl.multiple_of(g, 16)
+        m, v = tl.multiple_of(m, 16), tl.multiple_of(v, 16)
+        start = (start // 16) * 16
+    return p + start, g + start, m + start, v + start
+
+
+@triton.jit
+def direction(g, m, v, k, T: tl.constexpr):
+    """From the moments that `advance` wrote."""
+    u = m
+    if T[1]:
+        u = k[N1] * m + k[N2] * g
+    if T[0]:
+        u = tl.div_rn(u, tl.sqrt_rn(v) + k[EPS])
+    return u
+
+
+@triton.jit
+def advance(at, o, inside, k, T: tl.constexpr):
+    """Writes the moments; gives weight, gradient and direction, 0 outside."""
+    p = tl.load(at[0] + o, mask=inside, other=0.0).to(tl.float32)
+    g = tl.load(at[1] + o, mask=inside, other=0.0).to(tl.float32) * k[UNSCALE]
+    m = k[B1] * tl.load(at[2] + o, mask=inside, other=0.0).to(tl.float32) + k[O1] * g
+    m = m.to(at[2].dtype.element_ty)
+    tl.store(at[2] + o, m, mask=inside)
+    v = m
+    if T[0]:
+        v = k[B2] * tl.load(at[3] + o, mask=inside, other=0.0).to(tl.float32) + k[O2] * (g * g)
+        v = v.to(at[3].dtype.element_ty)
+        tl.store(at[3] + o, v, mask=inside)
+    u = direction(g, m.to(tl.float32), v.to(tl.float32), k, T)
+    return p, g, tl.where(inside, u, 0.0)
+
+
+@triton.jit
+def mend(at, o, inside, a, b, k, T: tl.constexpr):
+    """`p <- a p - b u`, with u from the moments that `advance` wrote."""
+    p = tl.load(at[0] + o, mask=inside, other=0.0).to(tl.float32)
+    m = tl.load(at[2] + o, mask=inside, other=0.0).to(tl.float32)
+    g = m
+    if T[1]:
+        g = tl.load(at[1] + o, mask=inside, other=0.0).to(tl.float32) * k[UNSCALE]
+    v = m
+    if T[0]:
+        v = tl.load(at[3] + o, mask=inside, other=1.0).to(tl.float32)
+    put(at, o, inside, a * p - b * direction(g, m, v, k, T))
+
+
+@triton.jit
+def put(at, o, inside, p):
+    """Writes weights."""
+    tl.store(at[0] + o, p.to(at[0].dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def factor(ww, wu, k):
+    """The factor of line 9 on projected rows; a row of no length, or whose length overflowed, has no radial part."""
+    has_length = (ww > 0) & (ww < INFINITY)
+    length = tl.sqrt_rn(tl.where(has_length, ww, 1.0)) + k[LEAST]
+    return k[REDUCED] + k[RATE] * tl.where(has_length, tl.div_rn(tl.div_rn(wu, length), length), 0.0)
+
+
+@triton.jit
+def orthogonal(ww, gg, wg, elements, k):
+    """Whether the cosine is below its bound. Sums that overflowed say nothing of the angle."""
+    lengths = tl.maximum(tl.sqrt_rn(ww), k[LEAST]) * tl.maximum(tl.sqrt_rn(gg), k[LEAST])
+    below = tl.div_rn(tl.abs(wg), lengths) < tl.div_rn(k[DELTA], tl.sqrt_rn(elements))
+    return (ww < INFINITY) & (gg < INFINITY) & below
+
+
+@triton.jit
+def sure(keep):
+    """Whether a factor can be divided out again. A guess that would shrink a weight to nothing is not acted on."""
+    return (tl.abs(keep) >= 0.25) & (tl.abs(keep) <= 2.0)

@@ -1,0 +1,101 @@
+"use strict";
+// Cards with a plot of lines in bands. A chart is { key, title, axis, log, lines: [{ group, x, mean, low, high }] }.
+
+const logarithmic = new Map(); // what the reader chose: place and key of a chart -> whether its axis is logarithmic
+const waiting = new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) {
+    if (!isIntersecting) continue;
+    waiting.unobserve(target);
+    target.drawn = true;
+    plot(target);
+  }
+}, { rootMargin: "400px" });
+
+/** Put a card for each chart into a container; cards that are there already are kept, so that nothing flickers. */
+function showCharts(container, charts) {
+  const cards = new Map([...container.children].map((card) => [card.dataset.key, card]));
+  container.replaceChildren(...charts.map((chart) => {
+    const card = cards.get(chart.key) ?? newCard(container, chart);
+    card.chart = chart;
+    card.querySelector("h3").textContent = chart.title;
+    card.querySelector("button").setAttribute("aria-pressed", String(isLog(card)));
+    card.querySelector(".last").replaceChildren(...visible(chart).map(lastValue));
+    card.querySelector(".plot").setAttribute("aria-label", described(chart));
+    if (card.drawn) plot(card);
+    return card;
+  }));
+  for (const [key, card] of cards) if (!card.isConnected) forget(key, card);
+}
+
+function newCard(container, chart) {
+  const button = make("button", { type: "button", "aria-label": "logarithmic axis", textContent: "log" });
+  const card = make("figure", { class: "chart", "data-key": chart.key },
+    make("header", {}, make("h3"), button), make("div", { class: "plot", role: "img" }), make("ul", { class: "last" }));
+  card.place = container.id;
+  button.addEventListener("click", () => {
+    logarithmic.set(card.place + chart.key, !isLog(card));
+    button.setAttribute("aria-pressed", String(isLog(card)));
+    plot(card);
+  });
+  waiting.observe(card);
+  return card;
+}
+
+function forget(key, card) {
+  waiting.unobserve(card);
+  Plotly.purge(card.querySelector(".plot"));
+}
+
+function isLog(card) {
+  return logarithmic.get(card.place + card.chart.key) ?? card.chart.log;
+}
+
+function visible(chart) {
+  return chart.lines.filter((line) => !hidden.has(line.group));
+}
+
+/** The value where a line ends, in words: what a reader without a mouse, or without eyes, has of a plot. */
+function lastValue(line) {
+  return make("li", { "data-group": line.group }, swatch(line.group), short(line.group, 40), make("b", { textContent: written(line.mean.at(-1)) }));
+}
+
+function described(chart) {
+  const ends = visible(chart).map((line) => `${line.group} from ${written(line.mean[0])} to ${written(line.mean.at(-1))}`);
+  return `${chart.title} by ${chart.unit ?? data.unit}: ${ends.join("; ")}`;
+}
+
+function traces(line) {
+  const { colour, dash } = styleOf(line.group);
+  const name = plain(short(line.group, 40));
+  const band = { x: [...line.x, ...line.x.toReversed()], y: [...line.high, ...line.low.toReversed()], fill: "toself", mode: "lines",
+    fillcolor: colour + "2b", line: { width: 0, color: colour }, hoverinfo: "skip" };
+  const range = line.mean.map((_, i) => `${written(line.mean[i])}  (${written(line.low[i])} to ${written(line.high[i])})`);
+  const curve = { x: line.x, y: line.mean, text: range, hovertemplate: "%{text}", name, mode: line.x.length < 2 ? "markers" : "lines",
+    line: { width: 2.5, color: colour, dash } };
+  const expected = line.expected && { x: line.x, y: line.expected, mode: "lines", line: { width: 1.5, color: colour, dash: "dot" },
+    name: name + ", equilibrium", hovertemplate: "%{y:.3~g}" };
+  return [band, curve, ...(expected ? [expected] : [])];
+}
+
+function plot(card) {
+  const lines = visible(card.chart), log = isLog(card), unit = card.chart.unit ?? data.unit;
+  const style = getComputedStyle(document.documentElement);
+  const [ink, soft, line, page] = ["--ink", "--soft", "--line", "--page"].map((name) => style.getPropertyValue(name).trim());
+  const axis = { gridcolor: line, linecolor: line, zeroline: false, automargin: true, tickfont: { color: soft, size: 11.5 }, title: { standoff: 8 } };
+  const last = Math.max(1, ...lines.map((each) => each.x.at(-1)));
+  Plotly.react(card.querySelector(".plot"), lines.flatMap(traces), {
+    xaxis: { ...axis, title: { ...axis.title, text: plain(unit) }, ...(unit === "epoch" && last <= 10 ? { dtick: 1 } : {}) },
+    yaxis: { ...axis, title: { ...axis.title, text: plain(short(card.chart.axis, 36)) }, type: log ? "log" : "linear",
+      ...(log ? { exponentformat: "power", tickfont: { color: soft, size: 10.5 }, ...ticks(lines) } : {}) },
+    paper_bgcolor: "transparent", plot_bgcolor: "transparent", showlegend: false, margin: { l: 10, r: 14, t: 14, b: 10 },
+    font: { color: ink, size: 13, family: 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif' },
+    hovermode: "x unified", hoverlabel: { bgcolor: page, bordercolor: line, font: { color: ink } },
+    uirevision: log, // a zoom stays when news arrive
+  }, { responsive: true, displayModeBar: false });
+}
+
+/** A logarithmic axis over several decades has their ends as ticks; over less, plotly chooses. */
+function ticks(lines) {
+  const positive = lines.flatMap((line) => [...line.low, ...line.high]).filter((value) => value > 0);
+  return Math.max(...positive) > 30 * Math.min(...positive) ? { dtick: 1 } : {};
+}

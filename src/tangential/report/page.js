@@ -1,0 +1,67 @@
+"use strict";
+// The page as a whole: draw it, draw it again when the reader or the system asks for it, and follow runs that go on.
+
+function show() {
+  showChips();
+  showCharts(byId("charts"), data.charts);
+  showLayers();
+}
+
+function showChips() {
+  const paired = data.groups.some(({ role }) => role === "baseline");
+  byId("legend-note").textContent = paired ? "Solid: projected; dashed, in the same hue: its baseline. " : "";
+  const focused = document.activeElement?.dataset?.group;
+  byId("groups").replaceChildren(...data.groups.map(({ label }) => {
+    const chip = make("button", { class: "chip", type: "button", "aria-pressed": String(!hidden.has(label)), "data-group": label }, swatch(label), label);
+    chip.addEventListener("click", () => {
+      if (!hidden.delete(label)) hidden.add(label);
+      show();
+    });
+    return chip;
+  }));
+  if (focused !== undefined) [...byId("groups").children].find((chip) => chip.dataset.group === focused)?.focus();
+}
+
+document.addEventListener("click", async (event) => {
+  if (!event.target.matches?.("button.copy")) return;
+  const text = event.target.parentElement.querySelector("pre");
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    event.target.textContent = "Copied";
+  } catch { // no leave to write there: mark the text, so that a key does it
+    getSelection().selectAllChildren(text);
+    event.target.textContent = "Marked";
+  }
+});
+
+/** Ask the server for news; a page that brings none has no answer to read. */
+let revision = null;
+async function follow() {
+  const began = performance.now();
+  try {
+    const answer = await fetch("/live", { headers: revision ? { "If-None-Match": revision } : {} });
+    if (answer.status === 200) {
+      const news = await answer.text();
+      update(new DOMParser().parseFromString(news, "text/html"));
+      revision = answer.headers.get("ETag");
+      byId("status").textContent = `Following these runs; last change seen at ${new Date().toLocaleTimeString()}.`;
+    }
+  } catch {
+    byId("status").textContent = "The server of this page does not answer; what you see is what it said last.";
+    revision = null;
+  }
+  setTimeout(follow, Math.max(2000, 3 * (performance.now() - began)));
+}
+
+function update(news) {
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const fresh = news.getElementById(part.id);
+    if (fresh && fresh.innerHTML !== part.innerHTML) part.innerHTML = fresh.innerHTML; // escaped by the server, as this page was
+  }
+  data = JSON.parse(news.getElementById("data").textContent);
+  show();
+}
+
+show();
+dark.addEventListener("change", show);
+if (byId("status")) follow();

@@ -1,0 +1,107 @@
+"""Installing from source, with a C compiler and without one: what is promised holds in a fresh environment."""
+
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tangential.kernels import build
+
+BACKEND = [
+    pytest.importorskip(name, reason="builds the package; offline it must be here")
+    for name in ("hatchling", "editables")
+]
+ROOT = Path(__file__).parent.parent
+SOURCES = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
+needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="no C compiler here")
+
+USE = """
+import json, warnings
+import torch
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import tangential
+    from tangential.kernels import build, cpu
+
+    def stepped(**how):
+        torch.manual_seed(0)
+        w = torch.randn(64, 300, requires_grad=True)
+        optimizer = tangential.AdamP([w], lr=1e-2, weight_decay=0.1, **how)
+        before = len(caught)
+        for _ in range(5):
+            w.grad = torch.randn_like(w)
+            optimizer.step()
+        return w.detach(), optimizer.backend, [str(x.message) for x in caught[before:]]
+
+    ready = len(caught)
+    first, backend, told = stepped()
+    again, _, told_again = stepped()
+    definition = stepped(foreach=False)[0]
+print(json.dumps(dict(
+    home=tangential.__file__,
+    files=[x.name for x in build.FOLDER.glob("*") if x.suffix in (".so", ".dylib", ".dll")],
+    backend=backend,
+    ready=ready,
+    told=told,
+    told_again=told_again,
+    gap=float((first - definition).abs().max()),
+    same=bool(torch.equal(first, again)),
+)))
+"""
+
+
+def run(*command, **env):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env={**os.environ, **env})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """Installs a copy of the sources into a new environment, which borrows the libraries of this one; uses it."""
+    copy, home = tmp_path / "sources", tmp_path / "env"
+    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("lib", "__pycache__"))
+    for name in SOURCES:
+        shutil.copy(ROOT / name, copy)
+    venv.create(home)
+    python = home / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    own = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    borrowed = [*site.getsitepackages(), *(str(Path(module.__file__).parent.parent) for module in BACKEND)]
+    (Path(own) / "borrowed.pth").write_text("\n".join(borrowed))
+
+    def install(*how, **env):
+        offline = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check")
+        clean = dict(PYTHONPATH="", OMP_NUM_THREADS="1", **env)
+        run(sys.executable, "-m", "pip", "--python", python, "install", *offline, *how, copy, **clean)
+        return json.loads(run(python, "-c", USE, **clean)) | dict(place=copy if how else home)
+
+    return install
+
+
+def from_there(found):
+    return Path(found["home"]).resolve().is_relative_to(Path(found["place"]).resolve())
+
+
+@pytest.mark.parametrize("how", [(), ("--editable",)], ids=["regular", "editable"])
+def test_without_a_compiler_it_installs_warns_once_and_steps_as_well(installed, how):
+    found = installed(*how, CC="/bin/false")
+    assert from_there(found)
+    assert found["files"] == [] and found["backend"] == "foreach"
+    assert found["ready"] == 0 and found["told_again"] == []
+    assert [text.split(":")[0] for text in found["told"]] == ["steps run in plain torch, without the CPU kernel"]
+    assert found["gap"] < 1e-6 and found["same"]
+
+
+@needs_compiler
+def test_with_a_compiler_the_kernel_is_built_shipped_and_used(installed):
+    found = installed()
+    assert from_there(found)
+    assert len(found["files"]) == len(build.variants(build.host())) and found["backend"] == "fused"
+    assert found["ready"] == 0 and found["told"] == found["told_again"] == []
+    assert found["gap"] < 1e-6 and found["same"]

@@ -1,0 +1,69 @@
+"""The command `report`: what it refuses, and that it serves until it is told to stop."""
+
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from tangential import cli
+from test_report import write_run
+from test_report_tensorboard import log
+
+
+@pytest.fixture
+def tangential(monkeypatch, capsys):
+    """The command, run in this process: arguments -> (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tangential", "report", *map(str, arguments)])
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as stopped:
+            cli.run()
+        signal.signal(signal.SIGTERM, before)
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_event_files_become_a_table_a_page_and_pictures(tangential, tmp_path):
+    log(tmp_path / "logs" / "<b>one", {"val/acc": [0.25, 0.5]})
+    code, out, err = tangential("--tensorboard", tmp_path / "logs", "--out", tmp_path / "page")
+    assert (code, err) == (0, "")
+    assert "<b>one" in out
+    assert sorted(path.name for path in (tmp_path / "page").iterdir()) == ["report.html", "val-acc.png"]
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["<b>one"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "name run folders, or --tensorboard"),
+        (["{}", "--tensorboard", "{}"], "one of the two"),
+        (["{}", "--serve", "--out", "{}"], "writes nothing"),
+        (["--tensorboard", "{}", "--serve"], "follows run folders"),
+        (["{}/missing", "--serve"], "no such folder"),
+        (["{}", "--serve", "--port", "70000"], "port 70000"),
+        (["{}", "--serve", "--port", "x"], "Invalid value for '--port'"),
+        (["--tensorboard", "{}"], "no event file"),
+    ],
+)
+def test_bad_use_is_one_line_and_code_2(tangential, tmp_path, arguments, said):
+    code, out, err = tangential(*(argument.format(tmp_path) for argument in arguments))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+def test_served_until_interrupted(tmp_path):
+    write_run(tmp_path, "sgd", 0, [0.5], epochs=3)
+    command = [sys.executable, "-m", "tangential", "report", str(tmp_path), "--serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        url, *_ = process.stdout.readline().split()
+        with urllib.request.urlopen(f"{url}live", timeout=60) as answer:
+            assert "epoch 1 of 3" in answer.read().decode()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == ""
+    assert not (tmp_path / "report.html").exists()
