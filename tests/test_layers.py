@@ -26,6 +26,7 @@ LAYERS = [
     {"feed"},
     {"players"},
     {"training"},
+    {"recording"},
     {"train"},
     {"tasks"},
     {"recipes", "report", "inspection"},

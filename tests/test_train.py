@@ -84,6 +84,7 @@ def equal(a, b):
 def assert_same_run(a, b):
     assert equal(load_checkpoint(a), load_checkpoint(b))
     assert without_times(a.metrics()) == without_times(b.metrics())
+    assert a.telemetry.read_bytes() == b.telemetry.read_bytes()
 
 
 @pytest.fixture(scope="module")

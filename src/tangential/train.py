@@ -12,6 +12,7 @@ import torch
 from tangential.checkpoints import first_line, load_checkpoint, save_checkpoint
 from tangential.devices import from_first, start
 from tangential.locks import locked
+from tangential.recording import Recording, invariances
 from tangential.runs import RunFolder, broken
 from tangential.stopping import Stop, Stopped
 from tangential.task import Record
@@ -55,8 +56,9 @@ def fit(
     with ExitStack() as held:
         from_first(fabric, lambda: held.enter_context(locked(folder.path)))
         training = Training(plan, fabric)
-        _go_on(training, folder, fabric)
-        keeper = _Keeper(training, folder, fabric, stop or Stop(), minutes, progress)
+        recording = held.enter_context(_recording(plan, training, folder, fabric))
+        _go_on(training, recording, folder, fabric)
+        keeper = _Keeper(training, recording, folder, fabric, stop or Stop(), minutes, progress)
         while training.epoch < plan.epochs:
             record = training.run_epoch(keeper.pause)
             from_first(fabric, lambda: folder.append(record))  # noqa: B023  # called at once
@@ -78,15 +80,23 @@ def epochs_done(folder: RunFolder) -> int:
     return done
 
 
-def _go_on(training: Training, folder: RunFolder, fabric: Fabric) -> None:
+def _recording(plan: Plan, training: Training, folder: RunFolder, fabric: Fabric) -> Recording:
+    wanted = plan.watch_every != 0
+    known = from_first(fabric, lambda: invariances(plan, folder, fabric)) if wanted else None
+    return Recording(training, folder, every=plan.watch_every, invariances=known)
+
+
+def _go_on(training: Training, recording: Recording, folder: RunFolder, fabric: Fabric) -> None:
     """Bring a new training to where its folder's checkpoint is."""
     state = from_first(fabric, lambda: load_checkpoint(folder, say=True))
     if state is not None:
         try:
             training.load_state_dict(state)
+            recording.load_state_dict(state["telemetry"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise broken(folder.checkpoint, first_line(error)) from error
     from_first(fabric, lambda: folder.rewind(training.epoch))
+    from_first(fabric, recording.rewind)
 
 
 class _Keeper:
@@ -95,19 +105,22 @@ class _Keeper:
     def __init__(
         self,
         training: Training,
+        recording: Recording,
         folder: RunFolder,
         fabric: Fabric,
         stop: Stop,
         minutes: float,
         progress: Callable[[Training], None],
     ) -> None:
-        self._training, self._folder, self._fabric, self._stop = training, folder, fabric, stop
+        self._training, self._recording = training, recording
+        self._folder, self._fabric, self._stop = folder, fabric, stop
         self._seconds = 60 * minutes
         self._progress = progress
         self._saved = time.monotonic()
 
     def pause(self) -> None:
         """Do what is due after a step."""
+        self._recording.write()
         self._progress(self._training)
         signum, due = self._agreed(self._stop.signum, time.monotonic() - self._saved > self._seconds)
         if signum or due:
@@ -123,7 +136,7 @@ class _Keeper:
 
     def save(self) -> None:
         """Write a checkpoint."""
-        state = self._training.state_dict()
+        state = self._training.state_dict() | {"telemetry": self._recording.state_dict()}
         from_first(self._fabric, lambda: save_checkpoint(self._folder, state))
         self._saved = time.monotonic()
 

@@ -47,6 +47,7 @@ class Plan:
         ema: Score an exponential moving average of the weights with this decay per step, e.g. 0.9999.
         precision: "32", "64", "bf16-mixed" or "16-mixed".
         compile: Whether to compile the model with `torch.compile`.
+        watch_every: Record what the weights do each so many steps; none for 100 to 200 records in all, 0 for no records.
     """
 
     task: Task
@@ -61,6 +62,7 @@ class Plan:
     ema: float | None = None
     precision: str = "32"
     compile: bool = False
+    watch_every: int | None = None
 
 
 @dataclass
@@ -121,10 +123,9 @@ class Training:
         self._test_batches = plan.task.batches("test", batch_size=plan.batch_size)
         self.model = self._made(plan.task.model())
         self._average = _average(self.model, plan.ema)
-        steps = plan.epochs * len(self._feed)
         made = {name: getattr(plan, name) for name in ("optimizer", "schedule", "clip_norm", "clip_value")}
         objectives = plan.task.objectives(self.model)
-        self._players = [Player(each, steps=steps, fabric=fabric, **made) for each in objectives]
+        self._players = [Player(each, steps=self.steps, fabric=fabric, **made) for each in objectives]
         if plan.compile:
             self.model.compile()
         if fabric.global_rank:
@@ -147,6 +148,16 @@ class Training:
     def batches(self) -> int:
         """Batches of an epoch."""
         return len(self._feed)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self._plan.epochs * self.batches
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken."""
+        return self.epoch * self.batches + self.batch
 
     def run_epoch(self, pause: Callable[[], None] = lambda: None) -> Record:
         """Train for one pass over the data, or for what is left of it, and measure the model.
@@ -190,8 +201,7 @@ class Training:
         try:
             losses = {each.name: each.step(self.model, parts) for each in self._players}
         except FloatingPointError as error:
-            step = self.epoch * self.batches + self.batch + 1
-            place = f"step {step} (epoch {self.epoch + 1}, batch {self.batch + 1} of {self.batches})"
+            place = f"step {self.step + 1} (epoch {self.epoch + 1}, batch {self.batch + 1} of {self.batches})"
             raise FloatingPointError(f"{error} in {place}; try a smaller learning rate") from error
         if self._average is not None:
             self._average.update_parameters(self.model)

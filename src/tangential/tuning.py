@@ -54,7 +54,8 @@ def sweep(
     Run the same command several times at once for several workers, and again to go on.
     """
     chosen, ranges = _read(recipe, settings or [], smoke=smoke)
-    chosen = replace(chosen, seeds=seeds, task=HeldOut(chosen.task) if on == "validation" else chosen.task)
+    task = HeldOut(chosen.task) if on == "validation" else chosen.task
+    chosen = replace(chosen, seeds=seeds, task=task, watch_every=chosen.watch_every or 0)
     searched = read_ranges(chosen, ranges)
     chosen.check()
     out = out or Path("runs") / f"{recipe}-sweep"

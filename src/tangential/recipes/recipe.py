@@ -20,7 +20,7 @@ from tangential.provenance import describe
 from tangential.task import Task
 from tangential.training import Plan
 
-_WAYS = ("accumulate", "clip_norm", "clip_value", "ema", "precision", "compile")
+_WAYS = ("accumulate", "clip_norm", "clip_value", "ema", "precision", "compile", "watch_every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,7 @@ class Recipe:
         ema: Score a moving average of the weights with this decay per step; none for the weights themselves.
         precision: 32, 64, bf16-mixed or 16-mixed.
         compile: Whether to compile the model.
+        watch_every: Record what the weights do each so many steps; none for 100 to 200 records in all, 0 for no records.
 
     Raises:
         ValueError: A number out of range, or a baseline that is not among the optimizers.
@@ -82,6 +83,7 @@ class Recipe:
     ema: float | None = None
     precision: str = "32"
     compile: bool = False
+    watch_every: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "seeds", "accumulate"):
@@ -97,6 +99,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name}={value}: must be more than 0, or none for no limit")
+        if self.watch_every is not None and self.watch_every < 0:
+            raise ValueError(f"watch_every={self.watch_every}: must be at least 1, 0 for no records, or none")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema={self.ema}: must be between 0 and 1, or none to score the weights themselves")
         if self.precision not in PRECISIONS:
