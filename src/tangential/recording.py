@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 RECORDS = 100
 """Records of a run that does not say how often: so many or more, and fewer than twice as many."""
 
-SAMPLES = 8
+SAMPLES = 4
 """Samples of the batch that a model's invariances are found with."""
 
 _log = logging.getLogger("tangential")
