@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import sys
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 import torchvision
-from rounds import interleave, seconds
+from rounds import QUIET, interleave, seconds
 from step_time import RESULTS, machine
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -64,8 +65,9 @@ def measure(name: str, net: nn.Module, training: float, rounds: int) -> dict[str
     with watch(waiting, every=10**9, names=names), watch(recorded, every=1, names=names):
         for step in steps.values():
             step()
-        times, quiet = interleave(steps, set(), rounds)
-    kept = [t for t, q in zip(times, quiet, strict=True) if q] or times
+        found = interleave(steps, set(), rounds, slow_rounds=1)
+    quiet = [r.seconds for r in found if r.others <= QUIET]
+    kept = quiet or [r.seconds for r in found]
     record = statistics.median(t["recorded"] - t["waiting"] for t in kept)
     between = statistics.median(t["waiting"] - t["bare"] for t in kept)
     return dict(
@@ -76,7 +78,7 @@ def measure(name: str, net: nn.Module, training: float, rounds: int) -> dict[str
         between=between,
         share=(record + EVERY * max(0.0, between)) / EVERY / training,
         rounds=len(kept),
-        quiet=any(quiet),
+        quiet=bool(quiet),
     )
 
 
@@ -121,7 +123,7 @@ def main() -> None:
     print(head)
     found = everything(wanted.quick, wanted.threads, wanted.rounds)
     about = dict(cpu=machine(), capability=torch.backends.cpu.get_cpu_capability(), torch=torch.__version__)
-    name = re.sub(r"\W+", "-", f"{about['cpu']} {max(wanted.threads)} threads".lower()).strip("-")
+    name = re.sub(r"\W+", "-", f"{about['cpu']} {os.cpu_count()} cores".lower()).strip("-")
     wanted.out.mkdir(parents=True, exist_ok=True)
     file = wanted.out / f"telemetry-{name}"
     content = dict(machine=about, command=" ".join(["python", *sys.argv]), every=EVERY, records=found)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor
 from tangential.backends import require_kernel
 from tangential.blocks import Blocks
 
-_layout = attrgetter("layout")
 _LEAST_ZERO = ("lr", "eps", "weight_decay", "delta")
 _BELOW_ONE = ("momentum",)
 _BLOCKS = "must be 'cosine', 'sticky', a tangential.Blocks, or None"
@@ -62,8 +60,6 @@ def is_sharded(p: Tensor) -> bool:
 
 def check_gradients(weights: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
     """Raise ValueError if a gradient cannot be stepped with."""
-    if {*map(_layout, grads)} <= {torch.strided}:
-        return
     for i, g in enumerate(grads):
         if g.layout != torch.strided:
             raise ValueError(

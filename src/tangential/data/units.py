@@ -1,0 +1,156 @@
+"""What a text is made of: characters, words, or pieces that are learned from it.
+
+What a kind of units learns from a text is itself a text, so that it can be kept in a file; with it, the kind turns any
+text into numbers, and says how many characters each number stands for.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+PARTS = ("train", "val", "test")
+UNKNOWN, END = "<unk>", "<eos>"
+
+Lines = Callable[[str], Iterable[str]]
+"""Gives the lines of a part of a text, each with its newline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Characters:
+    r"""Every character is a token. All that occur in any part of the text are known.
+
+    Example:
+        >>> units = Characters()
+        >>> learned = units.learn(lambda part: ["abba\n"])
+        >>> units.encode(learned, ["baba"]).tolist()
+        [2, 1, 2, 1]
+    """
+
+    def learn(self, lines: Lines) -> str:
+        """Collect the characters, in the order of their numbers in Unicode."""
+        return "".join(sorted(set(chain.from_iterable(chain.from_iterable(map(lines, PARTS))))))
+
+    def encode(self, learned: str, lines: Iterable[str]) -> Tensor:
+        """Turn a text of known characters into their numbers, `(count,)`."""
+        return torch.searchsorted(_points(learned), _points("".join(lines))).int()
+
+    def lengths(self, learned: str) -> Tensor:
+        """Say how many characters each token stands for: one."""
+        return torch.ones(len(learned), dtype=torch.long)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    r"""Whatever stands between spaces is a token, and so is the end of each line.
+
+    Words are numbered from the most frequent one on, in the training part, as an adaptive softmax needs it. A word that
+    is not known is read as `<unk>`.
+
+    Args:
+        least: How often a word must occur in the training part to be known; with 1, `<unk>` is learned only if the text
+            has it.
+
+    Raises:
+        ValueError: A count below one.
+
+    Example:
+        >>> units = Words(least=1)
+        >>> learned = units.learn(lambda part: ["to be or not to be\n"])
+        >>> learned.split()
+        ['be', 'to', '<eos>', 'not', 'or', '<unk>']
+        >>> units.encode(learned, ["to do\n"]).tolist()
+        [1, 5, 2]
+    """
+
+    least: int = 2
+
+    def __post_init__(self) -> None:
+        if self.least < 1:
+            raise ValueError(f"least={self.least}: must be at least 1")
+
+    def learn(self, lines: Lines) -> str:
+        """Collect the words of the training part, one per line."""
+        counts: Counter[str] = Counter()
+        for line in lines("train"):
+            counts.update(_words(line))
+        rare = [word for word, count in counts.items() if count < self.least]
+        counts[UNKNOWN] += sum(map(counts.pop, rare))
+        return "\n".join(sorted(counts, key=lambda word: (-counts[word], word)))
+
+    def encode(self, learned: str, lines: Iterable[str]) -> Tensor:
+        """Turn a text into the numbers of its words, `(count,)`."""
+        index = {word: number for number, word in enumerate(learned.split("\n"))}
+        unknown = index[UNKNOWN]
+        numbers = array("i")
+        for line in lines:
+            numbers.extend([index.get(word, unknown) for word in _words(line)])
+        return torch.tensor(numbers, dtype=torch.int32)
+
+    def lengths(self, learned: str) -> Tensor:
+        """Say how many characters each token stands for: a word with one space after it, the end of a line one."""
+        return torch.tensor([1 if word == END else len(word) + 1 for word in learned.split("\n")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """Frequent strings are tokens: byte-pair encoding (arXiv 1508.07909) over characters, by the package `tokenizers`.
+
+    Pieces do not reach over the space before a word. All characters of any part are pieces, so nothing is unknown.
+
+    Args:
+        count: How many pieces, at least as many as there are characters.
+
+    Raises:
+        ValueError: A count below one.
+    """
+
+    count: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count={self.count}: must be at least 1")
+
+    def learn(self, lines: Lines) -> str:
+        """Learn the pieces of the training part."""
+        from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers  # an extra; most tasks do without
+
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s?\S+|\s"), behavior="isolated")
+        alphabet = list(Characters().learn(lines))
+        if len(alphabet) > self.count:
+            raise ValueError(f"count={self.count}: the text has {len(alphabet)} characters, and each is a piece")
+        trainer = trainers.BpeTrainer(vocab_size=self.count, initial_alphabet=alphabet, show_progress=False)
+        tokenizer.train_from_iterator(lines("train"), trainer)
+        return tokenizer.to_str()
+
+    def encode(self, learned: str, lines: Iterable[str]) -> Tensor:
+        """Turn a text into the numbers of its pieces, `(count,)`."""
+        from tokenizers import Tokenizer
+
+        numbers = array("i")
+        for each in Tokenizer.from_str(learned).encode_batch(list(lines)):
+            numbers.extend(each.ids)
+        return torch.tensor(numbers, dtype=torch.int32)
+
+    def lengths(self, learned: str) -> Tensor:
+        """Say how many characters each token stands for."""
+        from tokenizers import Tokenizer
+
+        vocabulary = Tokenizer.from_str(learned).get_vocab()
+        return torch.tensor([len(piece) for piece in sorted(vocabulary, key=vocabulary.__getitem__)])
+
+
+def _words(line: str) -> list[str]:
+    return [*line.split(), END] if line.endswith("\n") else line.split()
+
+
+def _points(text: str) -> Tensor:
+    """The numbers of characters in Unicode."""
+    return torch.tensor(array("I", text.encode("utf-32-le")), dtype=torch.int64)
