@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tangential.algorithm import Projection, Reduction, cosine_views
-from tangential.backends.rows import row_sums
+from tangential.backends.rows import dots, view_sums
 from tangential.blocks import Blocks
 from tangential.inspection.subjects import Subject
 from tangential.invariances import Invariances
@@ -74,7 +75,7 @@ def view_of(w: Tensor, g: Tensor) -> str:
         >>> view_of(torch.eye(2), torch.eye(2).flip(0)), view_of(torch.eye(2), torch.eye(2))
         ('channel', 'none')
     """
-    sums = row_sums(w, g, g, "cosine").unbind()
+    sums = view_sums(w, g, partial(dots, dim=0))
     by_channel, by_layer = cosine_views(sums, w[0].numel(), w.shape[0], _TEST, _OVER)
     return "channel" if by_channel else "layer" if by_layer else "none"
 
