@@ -22,21 +22,25 @@ LAYERS = [
     {"telemetry"},
     {"theory", "toys"},
     {"runs", "pages", "nets", "data", "overrides", "provenance", "schedules", "thawing"},
-    {"task"},
+    {"task", "checkpoints", "devices", "locks", "stopping", "batchnorm", "finite"},
+    {"feed"},
+    {"players"},
+    {"training"},
+    {"recording"},
     {"train"},
     {"tasks"},
     {"recipes", "report", "inspection"},
-    {"jobs", "trained"},
+    {"jobs", "ranges", "holdout", "trained"},
     {"predictions"},
-    {"display", "inquiries"},
+    {"display", "inquiries", "logs", "sweeps"},
     {"neighbours"},
-    {"reporting"},
+    {"reporting", "tuning"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 OPTIONAL = ("jax", "optax", "triton", "torchvision", "rich", "typer", "plotly", "matplotlib", "sklearn", "jinja2")
-OPTIONAL += ("pytorch_metric_learning", "lightning", "mlflow", "tensorboard", "transformers", "wandb")
+OPTIONAL += ("pytorch_metric_learning", "lightning", "mlflow", "optuna", "tensorboard", "transformers", "wandb")
 
 
 def unit(path):

@@ -47,27 +47,6 @@ def test_recipe_leaves_the_projection_at_its_defaults_and_states_the_decay(name)
         assert "weight_decay" in make.keywords
 
 
-FIRST = ("biased-mnist-0.997", "biased-mnist-small")
-TWINS = ("biased-mnist", "imagenet-resnet50", "cifar10-adversarial-l2")
-
-
-def runs():
-    """Every recipe with every optimizer; those that differ from another one in a few numbers with one optimizer."""
-    for name, recipe in RECIPES.items():
-        twin = (name not in FIRST and name.startswith(TWINS)) or name.endswith(("-nowd", "-imagenet"))
-        yield from [(name, each) for each in recipe.optimizers][-1 if twin else 0 :]
-
-
-@pytest.mark.parametrize(("name", "optimizer"), list(runs()))
-def test_recipe_trains_in_smoke(name, optimizer, tmp_path):
-    recipe = RECIPES[name].smoke()
-    folder = RunFolder(tmp_path)
-    folder.start(recipe.settings(optimizer, 0), {})
-    (record,) = fit(recipe.plan(optimizer, 0), folder)
-    assert record[f"test_{recipe.task.headline.name}"] >= 0
-    assert record["effective_step"] > 0
-
-
 def test_smoke_takes_two_steps():
     plan = digits.smoke().plan("sgd", 0)
     assert (plan.epochs, len(plan.task.batches("train", batch_size=plan.batch_size))) == (1, 2)

@@ -157,6 +157,42 @@ def test_paper_stands_beside_our_number_with_its_marks(tmp_path):
     assert '70.7 <small class="pill">unverified</small> <small class="pill">other data</small>' in html
 
 
+PERPLEXITY = {"name": "ppl", "label": "perplexity (per word)", "scale": 2.0, "higher_is_better": False}
+
+
+def test_task_says_which_score_comes_first_and_how_it_is_shown(tmp_path):
+    paper = {"sgdp": {"value": 23.5, "verified": True, "source": "v1 table 9", "other_data": False}}
+    for optimizer, ppl in (("sgd", 20.0), ("sgdp", 15.0)):
+        run = write_run(tmp_path, optimizer, 0, [], epochs=1, headline=PERPLEXITY, paper=paper)
+        run.append({"epoch": 1, "train_loss": 2.0, "test_accuracy": 0.5, "test_ppl": ppl})
+    (headings, sgd, sgdp), shown = texts(report(tmp_path)), tables.table(report(tmp_path))
+    assert headings == ["optimizer", "perplexity (per word)", "paper", "difference", "accuracy (%)"]
+    assert (sgd[1:], sgdp[1:]) == (["40", "", "", "50.00"], ["30", "23.5", "-10", "50.00"])
+    assert "Lower is better: Test perplexity. " in shown.caption
+    assert "below zero is better" in shown.caption and "percentage points" not in shown.caption
+    first = data(page.render(report(tmp_path)))["charts"][0]
+    assert (first["key"], first["title"], first["axis"]) == (
+        "test_ppl",
+        "Test perplexity",
+        "test perplexity (per word)",
+    )
+    assert [line["mean"] for line in first["lines"]] == [[40.0], [30.0]]
+    assert "ppl.png" in [path.name for path in pictures.save_pictures(report(tmp_path), tmp_path)]
+
+
+@pytest.mark.parametrize("headline", [3, {}, PERPLEXITY | {"scale": "x"}, PERPLEXITY | {"name": None}])
+def test_headline_that_is_none_is_named(tmp_path, headline):
+    write_run(tmp_path, "sgd", 0, [0.5], headline=headline)
+    with pytest.raises(ValueError, match=r"settings.json is broken \(headline="):
+        report(tmp_path)
+
+
+def test_epoch_without_the_score_it_is_about_is_named(tmp_path):
+    write_run(tmp_path, "sgd", 0, [0.5], headline=PERPLEXITY)
+    with pytest.raises(ValueError, match="an epoch has no test_ppl"):
+        report(tmp_path)
+
+
 @pytest.mark.parametrize("paper", [None, 3, {"sgd": 4}, {"sgd": {"value": "x"}}, {"sgdp": {"value": 1.0}}])
 def test_settings_without_a_number_of_the_paper_have_no_such_column(tmp_path, paper):
     write_run(tmp_path, "sgd", 0, [0.5], paper=paper)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import pickle
@@ -14,10 +15,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from tangential.checkpoints import load_checkpoint
 from tangential.runs import RunFolder
 from tangential.schedules import cosine
 from tangential.task import Objective
-from tangential.train import Plan, Training, epochs_done, fit, load_checkpoint
+from tangential.train import Plan, Training, epochs_done, fit
 
 TIMES = {"seconds", "ms_per_step"}
 
@@ -82,6 +84,7 @@ def equal(a, b):
 def assert_same_run(a, b):
     assert equal(load_checkpoint(a), load_checkpoint(b))
     assert without_times(a.metrics()) == without_times(b.metrics())
+    assert a.telemetry.read_bytes() == b.telemetry.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +132,7 @@ for attempt in range(kills + 1):
     child = os.fork()
     if not child:
         try:
-            list(fit(long_plan, folder))
+            list(fit(long_plan, folder, minutes=0))
         finally:
             os._exit(sys.exc_info()[0] is not None)
     if attempt < kills:
@@ -143,7 +146,7 @@ for attempt in range(kills + 1):
     print(epochs_done(folder))
 """
 
-long_plan = replace(plan, epochs=200)
+long_plan = replace(plan, epochs=80)
 
 
 def test_killed_run_resumes_bit_for_bit(tmp_path):
@@ -213,7 +216,7 @@ def test_record_says_what_the_steps_did():
     def watch(*_):
         snapshots.append([w.detach().double().clone() for w in matrices])
 
-    training._players[0]._optimizer.register_step_pre_hook(watch)
+    training.optimizers[""].register_step_pre_hook(watch)
     record = training.run_epoch()
     watch()
     moves = [
@@ -239,7 +242,8 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_epoch(tmp
 
     calls: list[int] = []
     folder = begin(tmp_path)
-    with pytest.raises(FloatingPointError, match="train_loss became nan in epoch 2; try a smaller learning rate"):
+    says = r"train_loss became nan, .* gradients .*: 0\.weight, .* in step 5 \(epoch 2, batch 2 of 3\); try a smaller"
+    with pytest.raises(FloatingPointError, match=says):
         list(fit(replace(plan, task=Diverging()), folder))
     assert (epochs_done(folder), len(folder.metrics())) == (1, 1)
 
@@ -257,6 +261,10 @@ def corrupt(name, path):
         path.write_bytes(b"")
     elif name == "hostile":
         path.write_bytes(pickle.dumps(Hostile()))
+    elif name == "flipped":  # a bit of a weight, which torch would load
+        data = load_checkpoint(RunFolder(path.parent))["model"]["0.weight"].numpy().tobytes()
+        at = whole.index(data) + 5
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     elif name == "foreign":
         torch.save([1, 2], path)
     else:
@@ -265,16 +273,40 @@ def corrupt(name, path):
         torch.save(state, path)
 
 
-@pytest.mark.parametrize("name", ["cut", "empty", "hostile", "foreign", "other net"])
-def test_broken_checkpoint_is_named_and_nothing_is_overwritten(tmp_path, monkeypatch, name):
+BROKEN = ["cut", "empty", "hostile", "foreign", "flipped"]
+
+
+@pytest.mark.parametrize("name", [*BROKEN, "other net"])
+def test_broken_only_checkpoint_is_named_and_nothing_is_overwritten(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     folder = begin(tmp_path / "run")
     next(fit(plan, folder))
     corrupt(name, folder.checkpoint)
-    before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
+    before = {path.name: path.read_bytes() for path in folder.path.iterdir() if path.name != "lock"}
     with pytest.raises(ValueError, match=r"checkpoint\.pt is broken .*; delete .*run to train this run again"):
         list(fit(plan, folder))
-    assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in folder.path.iterdir() if path.name != "lock"} == before
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("name", [*BROKEN, "missing"])
+def test_run_goes_on_from_the_checkpoint_before_a_broken_one(tmp_path, monkeypatch, caplog, undisturbed, name):
+    monkeypatch.chdir(tmp_path)
+    folder = begin(tmp_path / "run")
+    for record in fit(plan, folder):
+        if record["epoch"] == 3:
+            break
+    if name == "missing":  # killed between the two renamings
+        folder.checkpoint.unlink()
+    else:
+        corrupt(name, folder.checkpoint)
+    assert epochs_done(folder) == 2
+    assert [record["epoch"] for record in fit(plan, folder)] == [3, 4]
+    assert_same_run(folder, undisturbed)
+    warnings = [each.getMessage() for each in caplog.records if each.name == "tangential"]
+    assert len(warnings) == (name != "missing")
+    for line in warnings:
+        assert "checkpoint.pt is broken" in line and "going on from checkpoint-previous.pt" in line
     assert not (tmp_path / "owned").exists()
 
 
@@ -284,6 +316,176 @@ def test_metrics_behind_the_checkpoint_are_named(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"epoch": 1}) + "\n")
     with pytest.raises(ValueError, match=r"metrics\.jsonl is broken .*before epoch 4"):
         epochs_done(folder)
+
+
+class Enough(Exception):
+    pass
+
+
+def stop_at(step, **way):
+    """Leave a run after a step, with what was saved by then."""
+    steps = []
+
+    def count(training):
+        steps.append(training.batch)
+        if len(steps) == step:
+            raise Enough
+
+    return dict(progress=count, minutes=0, **way)
+
+
+WAYS = [
+    {},
+    {"accumulate": 2},
+    {"ema": 0.9},
+    {"clip_norm": 0.5, "clip_value": 0.1},
+    {"precision": "bf16-mixed"},
+    {"precision": "64"},
+]
+
+
+@pytest.mark.parametrize(("workers", "way"), [(2, {}), *((0, way) for way in WAYS)], ids=str)
+def test_run_left_in_the_middle_of_an_epoch_resumes_bit_for_bit(tmp_path, way, workers):
+    asked = replace(plan, task=Augmented(workers=workers), epochs=2, **way)
+    whole, folder = begin(tmp_path / "whole"), begin(tmp_path / "left")
+    list(fit(asked, whole))
+    for step in (2, 3):
+        with pytest.raises(Enough):
+            list(fit(asked, folder, **stop_at(step)))
+        torch.manual_seed(12345)
+    assert load_checkpoint(folder)["batch"] > 0
+    list(fit(asked, folder))
+    assert_same_run(folder, whole)
+
+
+class Jittered(TensorDataset):
+    def __getitem__(self, index):
+        inputs, targets = super().__getitem__(index)
+        return inputs + 0.1 * torch.randn(3), targets
+
+
+@dataclass(frozen=True)
+class Augmented(Noisy):
+    """Draws random numbers in every fetch."""
+
+    workers: int = 0
+
+    def batches(self, split, *, batch_size, order=None):
+        tensors = super().batches(split, batch_size=batch_size).dataset.tensors
+        data = Jittered(*tensors) if order is not None else TensorDataset(*tensors)
+        workers = self.workers if order is not None else 0
+        return DataLoader(data, batch_size=batch_size, shuffle=order is not None, generator=order, num_workers=workers)
+
+
+def test_augmentation_does_not_depend_on_the_workers(tmp_path):
+    folders = [begin(tmp_path / str(workers)) for workers in (0, 2)]
+    for workers, folder in zip((0, 2), folders, strict=True):
+        list(fit(replace(plan, task=Augmented(workers=workers), epochs=2), folder))
+    assert_same_run(*folders)
+
+
+class Stays(Noisy):
+    """Without noise and without BatchNorm, so that parts of a batch add up to the whole."""
+
+    def model(self):
+        return nn.Linear(3, 1)
+
+
+@pytest.mark.parametrize("batch_size", [4, 5])
+def test_accumulated_parts_step_as_the_whole_batch(batch_size):
+    records = []
+    for parts in (1, 2):
+        asked = replace(plan, task=Stays(), batch_size=batch_size, accumulate=parts)
+        training = Training(asked)
+        records.append((training.run_epoch()["train_loss"], training.model.weight.detach().clone()))
+    assert records[0][0] == pytest.approx(records[1][0], rel=1e-6)
+    assert torch.allclose(records[0][1], records[1][1], rtol=1e-5, atol=1e-7)
+
+
+def test_batch_that_cannot_be_shared_is_refused_before_the_first_step():
+    with pytest.raises(ValueError, match="a batch of 2 samples cannot be shared by 3"):
+        Training(replace(plan, batch_size=5, accumulate=3))
+
+
+def test_clipping_bounds_the_gradients():
+    for way, measure in (({"clip_norm": 1e-3}, torch.Tensor.norm), ({"clip_value": 1e-3}, lambda g: g.abs().max())):
+        training = Training(replace(plan, task=Stays(), **way))
+        sizes = []
+        training.optimizers[""].register_step_pre_hook(
+            lambda *_, t=training, m=measure, s=sizes: s.append(
+                m(torch.cat([p.grad.flatten() for p in t.model.parameters()]))
+            )
+        )
+        training.run_epoch()
+        assert all(float(size) == pytest.approx(1e-3, rel=1e-3) for size in sizes)
+
+
+def test_average_is_scored_in_place_of_the_weights():
+    plain, averaged = (Training(replace(plan, task=Stays(), ema=ema)) for ema in (None, 0.5))
+    weights = [plain.model.weight.detach().clone()]
+    plain.optimizers[""].register_step_post_hook(lambda *_: weights.append(plain.model.weight.detach().clone()))
+    one, other = plain.run_epoch(), averaged.run_epoch()
+    assert one["train_loss"] == other["train_loss"] and one["test_loss"] != other["test_loss"]
+    expected = weights[1]
+    for each in weights[2:]:
+        expected = 0.5 * expected + 0.5 * each
+    assert torch.allclose(averaged._average.module.weight, expected, rtol=1e-6)
+
+
+def test_gradient_that_is_not_finite_stops_before_the_step():
+    class Steep(Stays):
+        def loss(self, model, batch):
+            return super().loss(model, batch) + 0 * model.bias.abs().sqrt().sum()  # its slope at zero is infinite
+
+        def model(self):
+            net = nn.Linear(3, 1)
+            nn.init.zeros_(net.bias)
+            return net
+
+    training = Training(replace(plan, task=Steep()))
+    before = training.model.weight.detach().clone()
+    with pytest.raises(
+        FloatingPointError, match=r"gradients that are not finite: bias in step 1 .epoch 1, batch 1 of 3."
+    ):
+        training.run_epoch()
+    assert torch.equal(training.model.weight, before)
+
+
+def test_full_disk_is_named_and_nothing_is_lost(tmp_path, undisturbed):
+    folder = begin(tmp_path)
+    for record in fit(plan, folder):
+        if record["epoch"] == 2:
+            break
+    part = folder.checkpoint.with_name("checkpoint.pt.part")
+    part.symlink_to("/dev/full")
+    with pytest.raises(OSError) as caught:
+        list(fit(plan, folder))
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(folder.checkpoint))
+    assert epochs_done(folder) == 2
+    list(fit(plan, folder))
+    assert_same_run(folder, undisturbed)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from tangential.locks import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_folder_that_another_process_writes_is_refused_until_that_is_killed(tmp_path):
+    folder = begin(tmp_path)
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=f"is being written by process {holder.pid} on .*; wait for it"):
+            next(fit(plan, folder))
+        holder.kill()
+        holder.wait()
+    assert len(list(fit(plan, folder))) == 4
 
 
 def test_schedule_ends_where_it_says():

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 import time
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -22,9 +24,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tangential import __version__
+from tangential.devices import from_first, start, where
 from tangential.display import Display
 from tangential.inquiries import THREADS, Debug, inspect, theory, toy
 from tangential.jobs import Job, jobs
+from tangential.logs import check_loggers, log_record, logging
 from tangential.neighbours import neighbours
 from tangential.overrides import override
 from tangential.predictions import predict
@@ -33,7 +37,9 @@ from tangential.recipes import RECIPES, Recipe
 from tangential.report.groups import gather
 from tangential.reporting import report, show
 from tangential.runs import find, make_folder
-from tangential.train import fit
+from tangential.stopping import Stop, Stopped
+from tangential.train import MINUTES, fit
+from tangential.tuning import sweep
 
 _UsageError: Any = typer.BadParameter.__bases__[0]  # typer brings its own click or takes the one that is installed
 
@@ -43,19 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-class Stopped(BaseException):
-    """A run was told to stop; it can be resumed.
-
-    Args:
-        message: What to say.
-        code: What to exit with.
-    """
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def run() -> None:
@@ -69,7 +62,12 @@ def run() -> None:
         message, code = _explained(error)
         if "--debug" in sys.argv:
             traceback.print_exception(error)
-        sys.stderr.write(f"tangential: {' '.join(message.split())}\n")
+        rank = os.environ.get("RANK", "0")
+        who = "tangential" if rank == "0" else f"tangential (process {rank})"
+        sys.stderr.write(f"{who}: {' '.join(message.split())}\n")
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     raise SystemExit(code or 0)
 
 
@@ -77,7 +75,8 @@ def _explained(error: BaseException) -> tuple[str, int]:
     """What to say of an error, and the exit code."""
     match error:
         case Stopped():
-            return str(error), error.code
+            resume = f"; to resume: {_command()}" if sys.argv[1:2] in (["train"], ["sweep"]) else ""
+            return f"{error}{resume}", error.code
         case typer.Abort():
             return "interrupted", 130
         case _UsageError():
@@ -93,7 +92,7 @@ def _explained(error: BaseException) -> tuple[str, int]:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise Stopped("terminated", 128 + signum)
+    raise Stopped(signum)
 
 
 def _print_version(wanted: bool) -> None:
@@ -124,6 +123,18 @@ def train(
         Path | None, typer.Option(help="Folder of the runs and the report; runs/RECIPE if not given.")
     ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Two steps on a few samples: a check that all works.")] = False,
+    devices: Annotated[int | None, typer.Option(min=1, help="Processes on this machine, one to a device; 1.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Machines; 1.")] = None,
+    strategy: Annotated[str, typer.Option(help="ddp shares each batch among the processes; auto.")] = "auto",
+    accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the best there is.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="32, 64, bf16-mixed, 16-mixed; the recipe's.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each process.")] = THREADS,
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="MINUTES", min=0, help="How often to save within an epoch.")
+    ] = MINUTES,
+    logger: Annotated[
+        list[str] | None, typer.Option(help="tensorboard, wandb, csv or none; may be repeated; tensorboard.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Train a recipe, or go on with it, and report: a table, a page, plots.
@@ -132,23 +143,25 @@ def train(
     """
     started = time.monotonic()
     chosen = _recipe(recipe, overrides or [], seeds=seeds, smoke=smoke)
+    chosen = chosen if precision is None else replace(chosen, precision=precision)
     out = out or Path("runs") / (f"{recipe}-smoke" if smoke else recipe)
-    torch.set_num_threads(THREADS)
-    todo = jobs(chosen, out)
-    make_folder(out)
-    console = Console()
+    loggers = logger or ["tensorboard"]
+    check_loggers(loggers)
+    torch.set_num_threads(threads)
+    fabric = start(devices=devices, nodes=nodes, strategy=strategy, accelerator=accelerator, precision=chosen.precision)
+    todo = from_first(fabric, lambda: _jobs(chosen, out))
+    console = Console(quiet=not fabric.is_global_zero)
     finished = sum(not job.left for job in todo)
     if finished:
         console.print(f"{finished} of {len(todo)} runs are finished already", highlight=False)
-    try:
-        with Display(console, todo) as display:
-            for job in todo:
-                _train_job(job, display)
-    except (KeyboardInterrupt, Stopped) as stop:
-        word, code = (str(stop), stop.code) if isinstance(stop, Stopped) else ("interrupted", 130)
-        raise Stopped(f"{word}; to resume: {_command()}", code) from stop
+    with Display(console, todo) as display, Stop() as stop:
+        for job in todo:
+            if job.left:
+                way = {"fabric": fabric, "stop": stop, "minutes": checkpoint_every}
+                _train_job(job, display, loggers if fabric.is_global_zero else [], way)
     console.print(f"{len(todo) - finished} runs in {time.monotonic() - started:.0f} s", highlight=False)
-    show(console, gather(find([out])), out)
+    if fabric.is_global_zero:
+        show(console, gather(find([out])), out)
 
 
 @app.command()
@@ -160,7 +173,7 @@ def recipes() -> None:
     Console().print(table)
 
 
-for command in (report, inspect, theory, toy, predict, neighbours):
+for command in (report, inspect, sweep, theory, toy, predict, neighbours):
     app.command()(command)
 
 
@@ -173,13 +186,21 @@ def _recipe(name: str, overrides: list[str], *, seeds: int | None, smoke: bool) 
     return recipe if seeds is None else replace(recipe, seeds=seeds)
 
 
-def _train_job(job: Job, display: Display) -> None:
-    if not job.left:
-        return
-    job.folder.start(job.settings, environment(command=_command(), threads=torch.get_num_threads()))
+def _jobs(recipe: Recipe, out: Path) -> list[Job]:
+    todo = jobs(recipe, out)
+    make_folder(out)
+    return todo
+
+
+def _train_job(job: Job, display: Display, loggers: list[str], way: dict[str, Any]) -> None:
+    fabric = way["fabric"]
+    machine = {**environment(command=_command(), threads=torch.get_num_threads()), **where(fabric)}
+    from_first(fabric, lambda: job.folder.start(job.settings, machine))
     try:
-        for record in fit(job.plan, job.folder):
-            display.epoch(job, record)
+        with logging(loggers, job.folder, job.done) as opened:
+            for record in fit(job.plan, job.folder, **way, progress=partial(display.step, job)):
+                display.epoch(job, record)
+                log_record(opened, record)
     except FloatingPointError as error:
         raise FloatingPointError(f"{job.optimizer}, seed {job.seed}: {error}") from error
 

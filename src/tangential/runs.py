@@ -3,7 +3,8 @@
     settings.json      what decides the result; two runs with equal settings are the same run
     environment.json   where it was last started: versions, machine, exact command
     metrics.jsonl      one object per epoch, appended and on disk before the checkpoint of that epoch
-    checkpoint.pt      the whole state after an epoch; the latest one only
+    checkpoint.pt      the whole state after a step; checkpoint-previous.pt is the one before
+    lock               held by the process that writes here
     telemetry.jsonl    one object per logged step: what the weights did, if they were watched
     invariances.json   which weights of the model are scale-invariant, as `Invariances.to_json` says it, if it was asked
 
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -25,6 +27,7 @@ SETTINGS = "settings.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.pt"
+PREVIOUS = "checkpoint-previous.pt"
 TELEMETRY = "telemetry.jsonl"
 INVARIANCES = "invariances.json"
 
@@ -53,6 +56,11 @@ class RunFolder:
         return self.path / CHECKPOINT
 
     @property
+    def previous_checkpoint(self) -> Path:
+        """Where the one before it lies."""
+        return self.path / PREVIOUS
+
+    @property
     def telemetry(self) -> Path:
         """Where the figures of each weight lie, if the run was watched."""
         return self.path / TELEMETRY
@@ -70,7 +78,7 @@ class RunFolder:
         """
         if (self.path / SETTINGS).exists():
             return True
-        for name in (CHECKPOINT, METRICS):
+        for name in (CHECKPOINT, PREVIOUS, METRICS):
             if (self.path / name).exists():
                 raise broken(self.path / SETTINGS, f"it is missing beside {name}")
         return False
@@ -122,7 +130,8 @@ class RunFolder:
             OSError: The disk is full or the folder cannot be written.
         """
         line = json.dumps(record, allow_nan=False) + "\n"
-        with (self.path / METRICS).open("ab") as file:
+        path = self.path / METRICS
+        with _named(path), path.open("ab") as file:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
@@ -177,22 +186,25 @@ def find(folders: Iterable[Path]) -> list[RunFolder]:
     return list(runs.values())
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def replace_file(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
     """Write a file so that whoever looks, even after a power cut, finds the old content or the new one, whole.
 
     Args:
         path: The file; its folder must exist.
         write: Called with the open temporary file.
+        keep: What the old file is called from then on, if it is to be kept.
 
     Raises:
         OSError: The disk is full or the folder cannot be written; the old file is still there.
     """
     temporary = path.with_name(path.name + ".part")
     try:
-        with temporary.open("wb") as file:
+        with _named(path), temporary.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        if keep and path.exists():
+            path.replace(keep)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -207,6 +219,17 @@ def replace_text(path: Path, text: str) -> None:
         OSError: The disk is full or the folder cannot be written; the old file is still there.
     """
     replace_file(path, lambda file: file.write(text.encode()))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in an error that does not, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,20 +1,25 @@
-"""Learning rate schedules: functions of an optimizer and the number of steps of a run."""
+"""Learning rate schedules: functions of an optimizer and the number of steps of a run, over torch's `LambdaLR`.
+
+Each begins with a linear warm-up over a share of the run, none if not asked for.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def cosine(optimizer: Optimizer, steps: int, *, end: float = 0.01) -> LambdaLR:
+def cosine(optimizer: Optimizer, steps: int, *, end: float = 0.01, warmup: float = 0.0) -> LambdaLR:
     """Let the learning rate fall along half a cosine, from what the optimizer has to a share of it.
 
     Args:
         optimizer: Its learning rates are where the schedule starts.
         steps: Steps of the whole run.
         end: The share that is left after the last step, from 0 to 1; 1 keeps the learning rate constant.
+        warmup: The share of the run in which it rises to its full value first.
 
     Raises:
         ValueError: A share outside 0 to 1.
@@ -29,36 +34,96 @@ def cosine(optimizer: Optimizer, steps: int, *, end: float = 0.01) -> LambdaLR:
         >>> round(optimizer.param_groups[0]["lr"], 3)
         0.05
     """
-    if not 0 <= end <= 1:
-        raise ValueError(f"schedule: end={end} is a share of the learning rate; it must be from 0 to 1")
-    return LambdaLR(optimizer, lambda step: end + (1 - end) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2)
+    _check_share("end", end)
+    return _scheduled(optimizer, steps, warmup, lambda done: end + (1 - end) * (1 + math.cos(math.pi * done)) / 2)
 
 
-def drops(optimizer: Optimizer, steps: int, *, at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1) -> LambdaLR:
-    """Let the learning rate drop by a factor at certain moments of the run.
+def linear(optimizer: Optimizer, steps: int, *, end: float = 0.0, warmup: float = 0.0) -> LambdaLR:
+    """Let the learning rate fall in a straight line; see `cosine` for the arguments.
+
+    Raises:
+        ValueError: A share outside 0 to 1.
+
+    Example:
+        >>> import torch
+        >>> schedule = linear(torch.optim.SGD([torch.zeros(1)], lr=0.1), 4, warmup=0.5)
+        >>> schedule.get_last_lr()
+        [0.05]
+    """
+    _check_share("end", end)
+    return _scheduled(optimizer, steps, warmup, lambda done: 1 - (1 - end) * done)
+
+
+def constant(optimizer: Optimizer, steps: int, *, warmup: float = 0.0) -> LambdaLR:
+    """Keep the learning rate; see `cosine` for the arguments.
+
+    Raises:
+        ValueError: A share outside 0 to 1.
+
+    Example:
+        >>> import torch
+        >>> constant(torch.optim.SGD([torch.zeros(1)], lr=0.1), 4).get_last_lr()
+        [0.1]
+    """
+    return _scheduled(optimizer, steps, warmup, lambda done: 1.0)
+
+
+def drops(
+    optimizer: Optimizer, steps: int, *, at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1, warmup: float = 0.0
+) -> LambdaLR:
+    """Let the learning rate drop by a factor at some points of the run.
 
     Args:
         optimizer: Its learning rates are where the schedule starts.
         steps: Steps of the whole run.
-        at: When, as shares of the run, from 0 to 1.
+        at: The points, as shares of the run: epochs 30 and 60 of 90 are a third and two thirds.
         factor: What is left after each drop, as a share of what was before.
+        warmup: The share of the run in which it rises to its full value first.
 
     Raises:
-        ValueError: A share or a factor outside 0 to 1.
+        ValueError: A share outside 0 to 1.
 
     Example:
         >>> import torch
         >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-        >>> schedule = drops(optimizer, 4)
+        >>> schedule = drops(optimizer, 4, at=(0.5,), factor=0.1)
+        >>> rates = []
         >>> for _ in range(4):
-        ...     print(f"{optimizer.param_groups[0]['lr']:.2f}")
+        ...     rates.append(optimizer.param_groups[0]["lr"])
         ...     optimizer.step()
         ...     schedule.step()
-        1.00
-        1.00
-        0.10
-        0.01
+        >>> rates
+        [1.0, 1.0, 0.1, 0.1]
     """
-    if not all(0 <= share <= 1 for share in (*at, factor)):
-        raise ValueError(f"schedule: at={at}, factor={factor} must be from 0 to 1")
-    return LambdaLR(optimizer, lambda step: factor ** sum(step >= share * steps for share in at))
+    _check_share("factor", factor)
+    for share in at:
+        _check_share("at", share)
+    # in whole steps, for thirds of a run are not exact in binary
+    return _scheduled(
+        optimizer,
+        steps,
+        warmup,
+        lambda done: factor ** sum(round(done * steps) >= round(a * steps) for a in at),
+        after_warmup=False,
+    )
+
+
+def _scheduled(
+    optimizer: Optimizer, steps: int, warmup: float, share: Callable[[float], float], *, after_warmup: bool = True
+) -> LambdaLR:
+    """A warm-up, then a function of how much of the run, or of the rest of it, is done."""
+    _check_share("warmup", warmup)
+    rise = round(warmup * steps)
+    start = rise if after_warmup else 0
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return share(min((step - start) / max(steps - start, 1), 1.0))
+
+    return LambdaLR(optimizer, factor)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"schedule: {name}={value} is a share; it must be from 0 to 1")

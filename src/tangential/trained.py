@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from tangential.checkpoints import load_checkpoint
 from tangential.provenance import describe
 from tangential.recipes import RECIPES
 from tangential.runs import RunFolder, broken
-from tangential.train import load_checkpoint
 
 T = TypeVar("T")
 

@@ -7,8 +7,6 @@ from functools import cache
 from typing import Literal
 
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from tangential.data.images import Images
 
@@ -54,6 +52,9 @@ class Digits:
 @cache
 def _splits() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Both splits: images `(count, 1, 8, 8)` and classes `(count,)`."""
+    from sklearn.datasets import load_digits  # a second that commands without digits should not wait
+    from sklearn.model_selection import train_test_split
+
     pixels, digits = load_digits(return_X_y=True)
     train_x, test_x, train_y, test_y = train_test_split(pixels, digits, test_size=597, stratify=digits, random_state=0)
     return {"train": _tensors(train_x, train_y), "test": _tensors(test_x, test_y)}

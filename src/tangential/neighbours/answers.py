@@ -100,7 +100,7 @@ def captions(task: Retrieval, classes: Tensor) -> Callable[[int], str]:
     if samples is not None:
         return lambda number: "/".join(samples[number][0].replace("\\", "/").split("/")[-2:])
     name: Any = getattr(task.data, "names", None)
-    names = name("test") if callable(name) else None
+    names: Any = name("test") if callable(name) else None
     return lambda number: names[int(classes[number])] if names else f"class {int(classes[number])}, image {number}"
 
 

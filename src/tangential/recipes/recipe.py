@@ -13,11 +13,14 @@ from typing import Any
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tangential.devices import PRECISIONS
 from tangential.optimizers import SGDP, AdamP
 from tangential.overrides import FIXED
 from tangential.provenance import describe
 from tangential.task import Task
-from tangential.train import Plan
+from tangential.training import Plan
+
+_WAYS = ("accumulate", "clip_norm", "clip_value", "ema", "precision", "compile", "watch_every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +55,16 @@ class Recipe:
         batch_size: Samples per step.
         seeds: Each optimizer is trained from the seeds 0, 1, ..., one less than this.
         paper: The paper's numbers for these optimizers, by name, where it has them.
+        accumulate: How many parts a process takes a batch in; see `tangential.training.Plan`, here and below.
+        clip_norm: Greatest norm of all gradients together; none for no limit.
+        clip_value: Greatest absolute value of a gradient's element; none for no limit.
+        ema: Score a moving average of the weights with this decay per step; none for the weights themselves.
+        precision: 32, 64, bf16-mixed or 16-mixed.
+        compile: Whether to compile the model.
+        watch_every: Record the weights each so many steps; none for 100 to 200 records in all, 0 for no records.
 
     Raises:
-        ValueError: A count below one, or a baseline that is not among the optimizers.
+        ValueError: A number out of range, or a baseline that is not among the optimizers.
     """
 
     name: str = field(metadata=FIXED)
@@ -67,14 +77,34 @@ class Recipe:
     batch_size: int
     seeds: int = 5
     paper: Mapping[str, PaperNumber] = field(default_factory=dict, metadata=FIXED)
+    accumulate: int = 1
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    ema: float | None = None
+    precision: str = "32"
+    compile: bool = False
+    watch_every: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "seeds"):
+        for name in ("epochs", "batch_size", "seeds", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        self._check_ways()
         for name in (*self.baselines.keys(), *self.baselines.values()):
             if name not in self.optimizers:
                 raise ValueError(f"baselines: {name} is not among the optimizers {', '.join(self.optimizers)}")
+
+    def _check_ways(self) -> None:
+        for name in ("clip_norm", "clip_value"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value}: must be more than 0, or none for no limit")
+        if self.watch_every is not None and self.watch_every < 0:
+            raise ValueError(f"watch_every={self.watch_every}: must be at least 1, 0 for no records, or none")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema={self.ema}: must be between 0 and 1, or none to score the weights themselves")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision}: choose from {', '.join(PRECISIONS)}")
 
     def plan(self, optimizer: str, seed: int) -> Plan:
         """Give the run of one optimizer from one seed."""
@@ -85,6 +115,7 @@ class Recipe:
             epochs=self.epochs,
             batch_size=self.batch_size,
             seed=seed,
+            **{name: getattr(self, name) for name in _WAYS},
         )
 
     def settings(self, optimizer: str, seed: int) -> dict[str, Any]:
@@ -97,6 +128,7 @@ class Recipe:
             "headline": asdict(self.task.headline),
             "paper": {name: asdict(number) for name, number in self.paper.items()},
             **{name: describe(getattr(plan, name)) for name in ("seed", "epochs", "batch_size", "task", "schedule")},
+            **{name: getattr(plan, name) for name in _WAYS},
             "made_by": describe(plan.optimizer),
         }
 

@@ -25,6 +25,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from tangential.data.galleries import Cars196, Cub, InShop, OnlineProducts
 from tangential.data.omniglot import Omniglot
 from tangential.nets.embedding import embedder
@@ -36,9 +38,9 @@ from tangential.tasks.metric_losses import proxy_anchor, semihard_triplet
 from tangential.tasks.retrieval import Retrieval
 from tangential.thawing import thawing
 
-PROXY_ANCHOR = {"criterion": partial(proxy_anchor)}
-TRIPLET = {"criterion": partial(semihard_triplet), "per_class": 4}
-FINE_TUNED = partial(embedder, body=partial(named, name="resnet50"), weights="IMAGENET1K_V1")
+PROXY_ANCHOR: dict[str, Any] = {"criterion": partial(proxy_anchor)}
+TRIPLET: dict[str, Any] = {"criterion": partial(semihard_triplet), "per_class": 4}
+FINE_TUNED: partial[nn.Module] = partial(embedder, body=partial(named, name="resnet50"), weights="IMAGENET1K_V1")
 
 
 def _table_6(adam: float, adamp: float) -> Mapping[str, PaperNumber]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tangential.report.groups import Comparison, Group, is_loss
+from tangential.report.groups import Comparison, Group
 from tangential.report.series import Band, banded
+from tangential.task import Headline
 
 MOST = 60
 """A page draws at most so many quantities."""
@@ -21,6 +24,7 @@ class Curve:
         axis: What stands beside it, with the unit.
         scale: What a value is multiplied with.
         log: Whether the axis is logarithmic at first.
+        higher_is_better: Which way it is good.
     """
 
     key: str
@@ -28,10 +32,16 @@ class Curve:
     axis: str
     scale: float = 1.0
     log: bool = False
+    higher_is_better: bool = True
+
+    @property
+    def in_percent(self) -> bool:
+        """Whether it is shown in per cent, with two decimals."""
+        return self.axis.endswith("(%)")
 
 
-LOSS = Curve("train_loss", "Training loss", "training loss (nats)", log=True)
-TEST_LOSS = Curve("test_loss", "Test loss", "test loss (nats)", log=True)
+LOSS = Curve("train_loss", "Training loss", "training loss (nats)", log=True, higher_is_better=False)
+TEST_LOSS = Curve("test_loss", "Test loss", "test loss (nats)", log=True, higher_is_better=False)
 NORM = Curve("weight_norm", "Weight norm", "weight norm |w|")
 STEP = Curve("effective_step", "Effective step size", "effective step |Δ(w/|w|)|", log=True)
 ANGLE = Curve("angle", "Angle per step", "median angle per step (rad)", log=True)
@@ -39,6 +49,8 @@ RATE = Curve("lr", "Learning rate", "learning rate", log=True)
 
 _KNOWN = {curve.key: curve for curve in (LOSS, NORM, STEP, ANGLE, TEST_LOSS, RATE)}
 _NOT_DRAWN = ("seconds", "ms_per_step")
+_SHARES = re.compile(r"test_.*(accuracy|(?<![a-z])ap[0-9]*)")
+_LOW = ("loss", "perplexity", "error", "error_rate", "eer", "rmse", "mae")
 
 
 @dataclass(frozen=True)
@@ -58,20 +70,32 @@ class Line:
     role: str
 
 
-def curve(key: str) -> Curve:
-    """Say how a quantity is drawn; one that is not known has its own name as its title.
+def curve(key: str, headlines: Mapping[str, Headline] | None = None) -> Curve:
+    """Say how a quantity is drawn: as its task says, or else as can be guessed from its name.
+
+    Losses, errors and perplexities should be low; a name that says nothing is its own title.
+
+    Args:
+        key: Its name in the metrics.
+        headlines: What tasks say of the scores they are about, as `Comparison.headlines` has it.
 
     Example:
-        >>> curve("test_accuracy").axis, curve("eval/f1").title
-        ('test accuracy (%)', 'eval/f1')
+        >>> curve("test_accuracy").axis, curve("eval/f1").title, curve("test_perplexity").higher_is_better
+        ('test accuracy (%)', 'eval/f1', False)
+        >>> curve("test_bits", {"test_bits": Headline("bits", "bits per byte", 1.4, False)}).axis
+        'test bits per byte'
     """
+    told = (headlines or {}).get(key)
+    if told is not None:
+        title = f"Test {told.label.partition(' (')[0]}"
+        return Curve(key, title, f"test {told.label}", told.scale, higher_is_better=told.higher_is_better)
     if key in _KNOWN:
         return _KNOWN[key]
     words = key.replace("_", " ") if key.startswith("test_") else key
     title = words[0].upper() + words[1:] if words != key else key
-    if key.startswith("test_") and key.endswith("accuracy"):
+    if _SHARES.fullmatch(key):
         return Curve(key, title, f"{words} (%)", scale=100.0)
-    return Curve(key, title, words)
+    return Curve(key, title, words, higher_is_better=not key.endswith(_LOW))
 
 
 def chosen(comparison: Comparison) -> list[Curve]:
@@ -79,7 +103,7 @@ def chosen(comparison: Comparison) -> list[Curve]:
     keys = [key for key in comparison.quantities() if key not in _NOT_DRAWN]
     order = [*comparison.scores, *_KNOWN]
     known = [key for key in order if key in keys]
-    return [curve(key) for key in dict.fromkeys((*known, *keys))][:MOST]
+    return [curve(key, comparison.headlines) for key in dict.fromkeys((*known, *keys))][:MOST]
 
 
 def lines(comparison: Comparison, drawn: Curve) -> list[Line]:
@@ -103,16 +127,6 @@ def roles(comparison: Comparison) -> dict[str, tuple[int, str]]:
         group.label: (families.index(_family(group)), _role(group, group.label in paired))
         for group in comparison.groups
     }
-
-
-def higher_is_better(key: str) -> bool:
-    """Guess from its name which way a score is good: losses, errors and perplexities should be low.
-
-    Example:
-        >>> higher_is_better("test_accuracy"), higher_is_better("test_perplexity")
-        (True, False)
-    """
-    return not (is_loss(key) or key.endswith(("perplexity", "error", "error_rate", "eer", "rmse", "mae")))
 
 
 def _role(group: Group, paired: bool) -> str:

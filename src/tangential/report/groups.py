@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tangential.report import layers
 from tangential.report.layers import Layers
 from tangential.report.series import Series
 from tangential.runs import RunFolder, broken
+from tangential.task import Headline
 
 _SETTINGS = {"optimizer": str, "seed": int, "epochs": int, "compared": dict}
 _LOSS, _SCORE = "train_loss", "test_"
@@ -73,6 +74,7 @@ class Comparison:
         scores: The quantities whose last values the table shows; a difference is taken of the first.
         notes: What a reader must know about how the runs were read.
         title: What stands above it all.
+        headlines: Of the scores that tasks are about, how they are shown.
     """
 
     groups: tuple[Group, ...]
@@ -81,6 +83,7 @@ class Comparison:
     scores: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     title: str = "runs"
+    headlines: Mapping[str, Headline] = field(default_factory=dict)
 
     @property
     def noun(self) -> str:
@@ -141,11 +144,30 @@ def is_loss(key: str) -> bool:
 
 
 def _compared(groups: tuple[Group, ...], unfinished: int) -> Comparison:
-    comparison = Comparison(groups, unfinished)
+    headlines: dict[str, Headline] = {}
+    for told in filter(None, (headline(group.settings) for group in groups)):
+        headlines.setdefault(_SCORE + told.name, told)
+    comparison = Comparison(groups, unfinished, headlines=headlines)
     measured = [key for key in comparison.quantities() if key.startswith(_SCORE)]
-    scores = [key for key in measured if not is_loss(key)] or measured
+    first = [key for key in headlines if key in measured]
+    scores = dict.fromkeys([*first, *(key for key in measured if not is_loss(key))]) or measured
     recipes = dict.fromkeys(str(group.settings.get("recipe", "runs")) for group in groups)
     return replace(comparison, scores=tuple(scores), title=" and ".join(recipes) or "runs")
+
+
+def headline(settings: Mapping[str, Any]) -> Headline | None:
+    """The score that a run is about, as its settings have it; None where they have none.
+
+    Raises:
+        ValueError: The settings have something else in its place.
+    """
+    told = settings.get("headline")
+    if told is None:
+        return None
+    kinds = {"name": str, "label": str, "scale": int | float, "higher_is_better": bool}
+    if not isinstance(told, dict) or not all(isinstance(told.get(name), kind) for name, kind in kinds.items()):
+        raise ValueError(f"headline={told!r} has not a {', a '.join(kinds)}")
+    return Headline(**{name: told[name] for name in kinds})
 
 
 def _group(run: RunFolder, settings: dict[str, Any], prefix: str, groups: dict[str, Group]) -> Group:
@@ -164,9 +186,15 @@ def _checked(run: RunFolder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     for name, kind in _SETTINGS.items():
         if not isinstance(settings.get(name), kind):
             raise broken(run.path / "settings.json", f"it has no {name}")
+    try:
+        told = headline(settings)
+    except ValueError as error:
+        raise broken(run.path / "settings.json", str(error)) from error
+    needed = [_LOSS, *([f"{_SCORE}{told.name}"] if told else [])]
     for record in metrics:
-        if not _is_number(record.get(_LOSS)):
-            raise broken(run.path / "metrics.jsonl", f"an epoch has no {_LOSS}")
+        for name in needed:
+            if not _is_number(record.get(name)):
+                raise broken(run.path / "metrics.jsonl", f"an epoch has no {name}")
         if not any(key.startswith(_SCORE) and _is_number(value) for key, value in record.items()):
             raise broken(run.path / "metrics.jsonl", f"an epoch has no score, a number whose name begins with {_SCORE}")
     return settings, metrics

@@ -63,7 +63,7 @@ def _pictures(comparison: Comparison) -> dict[str, tuple[Curve, ...]]:
     there = [each for each in (NORM, STEP) if each.key in comparison.quantities()]
     pictures = {f"{each.key}.png": (each,) for each in there}
     if comparison.scores:
-        score = curve(comparison.scores[0])
+        score = curve(comparison.scores[0], comparison.headlines)
         # Of a name that may hold anything, only what is safe in the name of a file.
         safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in score.key.removeprefix("test_"))
         pictures = {f"{safe}.png": (score,), **pictures}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tangential.report.curves import curve, higher_is_better
+from tangential.report.curves import Curve, curve
 from tangential.report.groups import Comparison, Group, Run
 
 SCORES = 5
@@ -18,7 +18,7 @@ SCORES = 5
 
 _DIFFERENCE = (
     "Difference: to the baseline, seed by seed{unit}, mean ± standard deviation, "
-    "and a 95 % interval for the mean (bootstrap over the seeds). "
+    "and a 95 % interval for the mean (bootstrap over the seeds){way}. "
 )
 _EXPLAINED = {
     "weight norm": "Weight norm: of weights with more than one dimension, after the first → after the last {unit}. ",
@@ -107,7 +107,7 @@ class Table:
 def table(comparison: Comparison) -> Table:
     """Write a comparison's finished runs as a table; a column that no row has is left out."""
     summary = rows(comparison)
-    scores = [key for key in comparison.scores[:SCORES] if any(key in row.scores for row in summary)]
+    scores = [each for each in _scores(comparison) if any(each.key in row.scores for row in summary)]
     columns = {heading: cells for heading, cells in _columns(summary, scores) if any(cell.text for cell in cells)}
     columns = {comparison.noun: [Cell(row.label) for row in summary], **columns}
     return Table(
@@ -121,7 +121,7 @@ def table(comparison: Comparison) -> Table:
 def rows(comparison: Comparison) -> list[Row]:
     """Summarise the finished runs of each group in a row, in the comparison's order."""
     baselines = {projected.label: baseline for baseline, projected in comparison.pairs()}
-    scores = comparison.scores[:SCORES]
+    scores = _scores(comparison)
     return [_row(group, baselines.get(group.label), scores) for group in comparison.groups if group.finished]
 
 
@@ -147,15 +147,20 @@ def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000) -> t
     return float(low), float(high)
 
 
-def _row(group: Group, baseline: Group | None, scores: Sequence[str]) -> Row:
+def _scores(comparison: Comparison) -> list[Curve]:
+    """The scores that have columns."""
+    return [curve(key, comparison.headlines) for key in comparison.scores[:SCORES]]
+
+
+def _row(group: Group, baseline: Group | None, scores: Sequence[Curve]) -> Row:
     runs = list(group.finished.values())
-    spreads = {key: _last(group, key) for key in scores}
-    head = scores[0] if scores else ""
+    spreads = {each.key: _last(group, each) for each in scores}
+    head = scores[0] if scores else None
     return Row(
         label=group.label,
         seeds=len(runs),
         scores={key: Spread.of(list(values.values())) for key, values in spreads.items() if values},
-        difference=_difference(spreads[head], _last(baseline, head)) if baseline and head else None,
+        difference=_difference(spreads[head.key], _last(baseline, head)) if baseline and head else None,
         paper=_paper(group),
         norm=_first_and_last(runs, "weight_norm"),
         step=_first_and_last(runs, "effective_step"),
@@ -163,10 +168,10 @@ def _row(group: Group, baseline: Group | None, scores: Sequence[str]) -> Row:
     )
 
 
-def _last(group: Group, key: str) -> dict[int, float]:
+def _last(group: Group, score: Curve) -> dict[int, float]:
     """Seed -> the last value of a score, in the unit it is shown in."""
-    scale = curve(key).scale
-    return {seed: scale * float(run.curves[key].y[-1]) for seed, run in group.finished.items() if key in run.curves}
+    there = {seed: run.curves[score.key].y for seed, run in group.finished.items() if score.key in run.curves}
+    return {seed: score.scale * float(y[-1]) for seed, y in there.items()}
 
 
 def _difference(ours: dict[int, float], theirs: dict[int, float]) -> Difference | None:
@@ -199,38 +204,35 @@ def _mean_of(runs: Sequence[Run], key: str) -> float | None:
     return mean(there) if there else None
 
 
-def _columns(summary: Sequence[Row], scores: Sequence[str]) -> list[tuple[str, list[Cell]]]:
+def _columns(summary: Sequence[Row], scores: Sequence[Curve]) -> list[tuple[str, list[Cell]]]:
     """Every column the table can have."""
-    head, *others = scores or [""]
+    columns = [(each.axis.removeprefix("test "), [_score_cell(row, each) for row in summary]) for each in scores]
+    differences = [_difference_cell(row.difference, head) for head in scores[:1] for row in summary]
     return [
-        (_heading(head), [_score_cell(row, head) for row in summary]),
+        *columns[:1],
         ("paper", [_paper_cell(row.paper) for row in summary]),
-        ("difference", [_difference_cell(row.difference, head) for row in summary]),
-        *((_heading(key), [_score_cell(row, key) for row in summary]) for key in others),
+        ("difference", differences),
+        *columns[1:],
         ("weight norm", [Cell(_arrow(row.norm, "{:.2f}".format)) for row in summary]),
         ("effective step", [Cell(_arrow(row.step, _scientific)) for row in summary]),
         ("ms/step", [Cell("" if row.ms_per_step is None else f"{row.ms_per_step:.1f}") for row in summary]),
     ]
 
 
-def _heading(key: str) -> str:
-    return curve(key).axis.removeprefix("test ")
-
-
-def _score_cell(row: Row, key: str) -> Cell:
-    spread = row.scores.get(key)
+def _score_cell(row: Row, score: Curve) -> Cell:
+    spread = row.scores.get(score.key)
     if spread is None:
         return Cell()
-    return Cell(_number(spread.mean, key) + _deviation(spread, key))
+    return Cell(_number(spread.mean, score) + _deviation(spread, score))
 
 
-def _difference_cell(difference: Difference | None, key: str) -> Cell:
+def _difference_cell(difference: Difference | None, score: Curve) -> Cell:
     """Mean and deviation, and the interval under them if there is one."""
     if difference is None:
         return Cell()
     ends = (difference.low, difference.high)
-    interval = "" if isnan(ends[0]) else "\n[{}, {}]".format(*(_number(end, key, sign="+") for end in ends))
-    return Cell(_number(difference.spread.mean, key, sign="+") + _deviation(difference.spread, key) + interval)
+    interval = "" if isnan(ends[0]) else "\n[{}, {}]".format(*(_number(end, score, sign="+") for end in ends))
+    return Cell(_number(difference.spread.mean, score, sign="+") + _deviation(difference.spread, score) + interval)
 
 
 def _paper_cell(paper: Paper | None) -> Cell:
@@ -240,18 +242,19 @@ def _paper_cell(paper: Paper | None) -> Cell:
     return Cell(f"{paper.value:g}", tuple(mark for mark, holds in marks.items() if holds))
 
 
-def _caption(summary: Sequence[Row], scores: Sequence[str], columns: Mapping[str, Any], unit: str) -> str:
+def _caption(summary: Sequence[Row], scores: Sequence[Curve], columns: Mapping[str, Any], unit: str) -> str:
     """Say how many seeds there are and what the columns mean."""
     counts = {row.seeds for row in summary}
     seeds = f"{counts.pop()} each" if len(counts) == 1 else ", ".join(f"{row.label} {row.seeds}" for row in summary)
     said = f"Seeds: {seeds}. "
     if scores:
-        named = ", ".join(curve(key).title for key in scores)
-        low = [curve(key).title for key in scores if not higher_is_better(key)]
+        named = ", ".join(each.title for each in scores)
+        low = [each.title for each in scores if not each.higher_is_better]
         said += f"{named}: after the last {unit}, mean ± standard deviation over seeds. "
         said += f"Lower is better: {', '.join(low)}. " if low else ""
     if "difference" in columns:
-        said += _DIFFERENCE.format(unit=", in percentage points" if curve(scores[0]).scale == 100 else "")
+        way = "" if scores[0].higher_is_better else "; below zero is better"
+        said += _DIFFERENCE.format(unit=", in percentage points" if scores[0].in_percent else "", way=way)
     return said + "".join(text.format(unit=unit) for name, text in _EXPLAINED.items() if name in columns)
 
 
@@ -263,14 +266,14 @@ def _scientific(value: float) -> str:
     return f"{value:.1e}".replace("e-0", "e-").replace("e+00", "")
 
 
-def _deviation(spread: Spread, key: str) -> str:
+def _deviation(spread: Spread, score: Curve) -> str:
     if isnan(spread.deviation):
         return ""
-    return f" ± {_number(spread.deviation, key)}" if curve(key).scale == 100 else f" ± {spread.deviation:.2g}"
+    return f" ± {_number(spread.deviation, score)}" if score.in_percent else f" ± {spread.deviation:.2g}"
 
 
-def _number(value: float, key: str, sign: str = "") -> str:
+def _number(value: float, score: Curve, sign: str = "") -> str:
     """Two decimals of a percentage, four digits of anything else; a rounded -0.00 is +0.00."""
-    if curve(key).scale == 100:
+    if score.in_percent:
         return f"{round(value, 2) + 0.0:{sign}.2f}"
     return f"{value:{sign}.4g}"

@@ -82,12 +82,14 @@ class Telemetry:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on counting, as plain values."""
-        return {"step": self.step, "epoch": self.epoch, "flips": self._recorder.flips()}
+        counts = {"step": self.step, "epoch": self.epoch, "records": self._recorder.count, "missed": self._missed}
+        return {**counts, "flips": self._recorder.flips()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave; sinks that can, such as `JsonLines`, drop what lies beyond it."""
         self.epoch = state["epoch"]
         self.go_on_from(state["step"])
+        self._recorder.count, self._missed = state["records"], state["missed"]
         self._recorder.load_flips(state["flips"])
 
     def go_on_from(self, step: int) -> None:

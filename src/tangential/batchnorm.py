@@ -1,0 +1,83 @@
+"""BatchNorm over the whole batch when processes share it, so that a result does not depend on how many there are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class SharedBatchNorm(_BatchNorm):
+    """What `torch.nn.SyncBatchNorm` is on a GPU, in plain torch, for processes on CPUs; made by `share_batch_norm`."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Nothing to check: the module that it replaces had its own dimensions."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise with the mean and variance over every process's samples while training."""
+        if not self.training:
+            return super().forward(input)
+        dims = [0, *range(2, input.ndim)]
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        wide = input if input.dtype == torch.float64 else input.float()
+        count = all_reduce(wide.new_tensor(float(input.numel() // input.shape[1])))
+        mean = all_reduce(wide.sum(dims)) / count
+        centred = wide - mean.view(shape)
+        variance = all_reduce(centred.square().sum(dims)) / count
+        self._remember(mean.detach(), (variance * count / (count - 1)).detach())
+        normal = (centred * (variance + self.eps).rsqrt().view(shape)).to(input.dtype)
+        return normal * self.weight.view(shape) + self.bias.view(shape) if self.affine else normal
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running averages, as torch's BatchNorm does."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
+
+
+def share_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
+    """Let a model's BatchNorms take their statistics over all processes; parameters and names stay.
+
+    Args:
+        model: Changed in place, unless it is a BatchNorm itself.
+        device: Where it will run: on a GPU, torch's own `SyncBatchNorm` does it.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: A subclass of BatchNorm, which does more than BatchNorm and cannot be replaced.
+
+    Example:
+        >>> model = share_batch_norm(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), torch.device("cpu"))
+        >>> type(model[1]).__name__, list(model.state_dict())[2]
+        ('SharedBatchNorm', '1.weight')
+    """
+    if type(model) in _PLAIN:
+        return _shared(model, device)
+    if isinstance(model, _BatchNorm) and not isinstance(model, nn.SyncBatchNorm | SharedBatchNorm):
+        raise ValueError(
+            f"the model has a {type(model).__name__}, whose statistics several processes cannot share; use one process,"
+            " or a net with torch's own BatchNorm"
+        )
+    for name, child in model.named_children():
+        setattr(model, name, share_batch_norm(child, device))
+    return model
+
+
+def _shared(plain: nn.Module, device: torch.device) -> nn.Module:
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(plain)
+    assert isinstance(plain, _BatchNorm)
+    shared = SharedBatchNorm(plain.num_features, plain.eps, plain.momentum, plain.affine, plain.track_running_stats)
+    shared.weight, shared.bias = plain.weight, plain.bias
+    shared.running_mean, shared.running_var = plain.running_mean, plain.running_var
+    shared.num_batches_tracked = plain.num_batches_tracked
+    return shared.train(plain.training)

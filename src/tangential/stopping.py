@@ -1,0 +1,58 @@
+"""How a command is told to stop: at the first Ctrl-C or SIGTERM a run finishes its step and saves, then it ends."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+class Stopped(BaseException):
+    """A run was told to stop; it can be resumed.
+
+    Args:
+        signum: The signal that said so.
+
+    Example:
+        >>> str(Stopped(signal.SIGTERM)), Stopped(signal.SIGTERM).code
+        ('terminated', 143)
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(_WORDS.get(signal.Signals(signum), "stopped"))
+        self.signum = signum
+        self.code = 128 + signum
+
+
+class Stop:
+    """Remembers that a signal came; use it in a `with` statement around what is to finish its step first."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Stop:
+        for each in _WORDS:
+            # a command that was started in the background is told to ignore Ctrl-C, and goes on doing so
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                self._before[each] = signal.signal(each, self._remember)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def __bool__(self) -> bool:
+        return bool(self.signum)
+
+    def check(self) -> None:
+        """Raise `Stopped` if a signal came."""
+        if self.signum:
+            raise Stopped(self.signum)
+
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum:
+            raise Stopped(signum)
+        self.signum = signum
