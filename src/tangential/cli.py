@@ -20,7 +20,6 @@ from typing import Annotated, Any, NoReturn
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from tangential import __version__
@@ -167,10 +166,9 @@ def train(
 @app.command()
 def recipes() -> None:
     """List the recipes."""
-    table = Table(box=None, show_header=False, pad_edge=False)
+    width = max(map(len, RECIPES))
     for name, each in RECIPES.items():
-        table.add_row(Text(name, style="bold"), each.about)
-    Console().print(table)
+        Console().print(Text.assemble((f"{name:<{width}}  ", "bold"), each.about), soft_wrap=True)
 
 
 for command in (report, inspect, sweep, theory, toy, predict, neighbours):
