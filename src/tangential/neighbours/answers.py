@@ -99,8 +99,8 @@ def captions(task: Retrieval, classes: Tensor) -> Callable[[int], str]:
     samples = getattr(task.data.load("test"), "samples", None)
     if samples is not None:
         return lambda number: "/".join(samples[number][0].replace("\\", "/").split("/")[-2:])
-    named: Any = getattr(task.data, "names", None)
-    names: Sequence[str] = named("test") if callable(named) else ()
+    data: Any = task.data
+    names: Sequence[str] = data.names("test") if hasattr(data, "names") else ()
     return lambda number: names[int(classes[number])] if names else f"class {int(classes[number])}, image {number}"
 
 
