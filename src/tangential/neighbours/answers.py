@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +99,8 @@ def captions(task: Retrieval, classes: Tensor) -> Callable[[int], str]:
     samples = getattr(task.data.load("test"), "samples", None)
     if samples is not None:
         return lambda number: "/".join(samples[number][0].replace("\\", "/").split("/")[-2:])
-    name: Any = getattr(task.data, "names", None)
-    names: Any = name("test") if callable(name) else None
+    data: Any = task.data
+    names: Sequence[str] = data.names("test") if hasattr(data, "names") else ()
     return lambda number: names[int(classes[number])] if names else f"class {int(classes[number])}, image {number}"
 
 
