@@ -14,7 +14,8 @@ from tangential.backends.fused import SAID
 from tangential.kernels.cuda import launch
 from tangential.kernels.plan import form, runs
 from test_backends import BLOCKS, RULES
-from test_kernels import DENSE, exact_twin, worst_step
+from test_kernels import DENSE
+from twins import exact_twin, worst_step
 from weights import gap, give_gradients, run, tangent, weights
 
 launch.DEVICE = "cpu"
