@@ -120,7 +120,7 @@ def test_the_papers_numbers_stand_beside_the_optimizers_they_are_of():
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "digits"])
 def test_a_recipe_without_its_data_says_so_in_one_line(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TANGENTIAL_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=r"^no .* in .*; get it from https://.* and put it there$"):
+    with pytest.raises(ValueError, match=r"^no .* in .*; get it from https?://.* and put it there$"):
         RECIPES[name].check()
 
 

@@ -56,10 +56,18 @@ def test_bad_use_is_one_line_and_code_2(tangential, tmp_path, arguments, said):
     assert said in err
 
 
+def _heed_interrupts():
+    """A shell's background jobs, and what they start, ignore interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_served_until_interrupted(tmp_path):
     write_run(tmp_path, "sgd", 0, [0.5], epochs=3)
     command = [sys.executable, "-m", "tangential", "report", str(tmp_path), "--serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
+    )
+    with process:
         url, *_ = process.stdout.readline().split()
         with urllib.request.urlopen(f"{url}live", timeout=60) as answer:
             assert "epoch 1 of 3" in answer.read().decode()

@@ -177,7 +177,7 @@ def test_proxies_learn_at_their_own_rate_and_the_body_is_marked():
     assert body["pretrained"] and len(body["params"]) == 6
     assert proxies["lr_scale"] == 10.0 and proxies["params"] == [model.criterion.proxies]
     training = Training(RECIPES["omniglot-triplet"].smoke().plan("adamp", 0))
-    assert len(training._players[0]._optimizer.param_groups) == 2
+    assert len(next(iter(training.optimizers.values())).param_groups) == 2
 
 
 def test_each_proxy_is_scale_invariant_and_the_detector_says_so():
