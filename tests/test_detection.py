@@ -16,7 +16,8 @@ from tangential.data.views import SquareView, StretchedView
 from tangential.nets.centernet import centernet, plain_neck
 from tangential.nets.ssd import ssd_resnet
 from tangential.overrides import override
-from tangential.predictions import detector, drawn, found_in, predict
+from tangential.predictions import predict
+from tangential.predictions.boxes import detector, drawn, found_in
 from tangential.provenance import describe
 from tangential.recipes import RECIPES
 from tangential.runs import RunFolder

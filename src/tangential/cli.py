@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import torch
 import typer
@@ -29,16 +29,17 @@ from tangential.inquiries import THREADS, Debug, inspect, theory, toy
 from tangential.jobs import Job, jobs
 from tangential.logs import check_loggers, log_record, logging
 from tangential.neighbours import neighbours
-from tangential.overrides import override
 from tangential.predictions import predict
 from tangential.provenance import environment
-from tangential.recipes import RECIPES, Recipe
 from tangential.report.groups import gather
 from tangential.reporting import report, show
 from tangential.runs import find, make_folder
 from tangential.stopping import Stop, Stopped
 from tangential.train import MINUTES, fit
 from tangential.tuning import sweep
+
+if TYPE_CHECKING:
+    from tangential.recipes import Recipe
 
 _UsageError: Any = typer.BadParameter.__bases__[0]  # typer brings its own click or takes the one that is installed
 
@@ -141,8 +142,11 @@ def train(
     Running the same command again resumes what was stopped and skips what is finished.
     """
     started = time.monotonic()
-    chosen = _recipe(recipe, overrides or [], seeds=seeds, smoke=smoke)
-    chosen = chosen if precision is None else replace(chosen, precision=precision)
+    from tangential.recipes import choose  # their libraries take seconds that other commands need not wait
+
+    chosen = choose(recipe, overrides or [], smoke=smoke)
+    given = {name: value for name, value in {"seeds": seeds, "precision": precision}.items() if value is not None}
+    chosen = replace(chosen, **given)
     out = out or Path("runs") / (f"{recipe}-smoke" if smoke else recipe)
     loggers = logger or ["tensorboard"]
     check_loggers(loggers)
@@ -166,6 +170,8 @@ def train(
 @app.command()
 def recipes() -> None:
     """List the recipes."""
+    from tangential.recipes import RECIPES
+
     width = max(map(len, RECIPES))
     for name, each in RECIPES.items():
         Console().print(Text.assemble((f"{name:<{width}}  ", "bold"), each.about), soft_wrap=True)
@@ -173,15 +179,6 @@ def recipes() -> None:
 
 for command in (report, inspect, sweep, theory, toy, predict, neighbours):
     app.command()(command)
-
-
-def _recipe(name: str, overrides: list[str], *, seeds: int | None, smoke: bool) -> Recipe:
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}; choose from: {', '.join(RECIPES)}")
-    recipe = RECIPES[name].smoke() if smoke else RECIPES[name]
-    for assignment in overrides:
-        recipe = override(recipe, assignment)
-    return recipe if seeds is None else replace(recipe, seeds=seeds)
 
 
 def _jobs(recipe: Recipe, out: Path) -> list[Job]:

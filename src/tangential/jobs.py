@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tangential.recipes import Recipe
 from tangential.runs import RunFolder
 from tangential.train import Plan, epochs_done
+
+if TYPE_CHECKING:
+    from tangential.recipes import Recipe
 
 
 @dataclass(frozen=True)

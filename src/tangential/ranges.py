@@ -9,10 +9,11 @@ from inspect import signature
 from typing import TYPE_CHECKING
 
 from tangential.overrides import override
-from tangential.recipes import Recipe
 
 if TYPE_CHECKING:
     from optuna import Trial
+
+    from tangential.recipes import Recipe
 
 
 @dataclass(frozen=True)

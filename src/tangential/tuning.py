@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import typer
@@ -17,13 +17,14 @@ from rich.text import Text
 from tangential.devices import start
 from tangential.holdout import HeldOut
 from tangential.inquiries import THREADS, Debug
-from tangential.overrides import override
 from tangential.provenance import environment
 from tangential.ranges import Range, is_range, read_ranges
-from tangential.recipes import RECIPES, Recipe
 from tangential.runs import RunFolder, make_folder
 from tangential.stopping import Stop
 from tangential.train import fit
+
+if TYPE_CHECKING:
+    from tangential.recipes import Recipe
 
 
 def sweep(
@@ -73,12 +74,9 @@ def sweep(
 
 def _read(name: str, settings: Sequence[str], *, smoke: bool) -> tuple[Recipe, list[str]]:
     """The recipe with the plain overrides, and the ranges."""
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}; choose from: {', '.join(RECIPES)}")
-    recipe = RECIPES[name].smoke() if smoke else RECIPES[name]
-    for assignment in settings:
-        if not is_range(assignment):
-            recipe = override(recipe, assignment)
+    from tangential.recipes import choose
+
+    recipe = choose(name, [each for each in settings if not is_range(each)], smoke=smoke)
     return recipe, [each for each in settings if is_range(each)]
 
 

@@ -11,11 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tangential.inquiries import THREADS, Debug
-from tangential.neighbours.answers import answers
-from tangential.neighbours.page import save
 from tangential.runs import RunFolder, make_folder
-from tangential.tasks.retrieval import Retrieval
-from tangential.trained import trained
 
 PAGE = "neighbours.html"
 
@@ -29,6 +25,12 @@ def neighbours(
     debug: Debug = False,
 ) -> None:
     """Show what a trained embedding finds: a page of queries and their nearest neighbours."""
+    # the recipes take seconds to import that other commands need not wait
+    from tangential.neighbours.answers import answers
+    from tangential.neighbours.page import save
+    from tangential.tasks.retrieval import Retrieval
+    from tangential.trained import trained
+
     torch.set_num_threads(THREADS)
     task, model = trained(RunFolder(run), Retrieval, "retrieves no images")
     found = answers(task, model, count=count, neighbours=nearest, only_wrong=wrong)

@@ -1,23 +1,18 @@
-"""What a trained detector finds in pictures: the boxes, drawn and in numbers, and the command that shows them."""
+"""What a trained detector finds in pictures: the boxes, drawn and in numbers."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 from PIL import Image, ImageDraw, ImageFont
-from rich.console import Console
-from rich.text import Text
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
-from tangential.data.pictures import PICTURE_SUFFIXES, Picture, read_picture, viewed
-from tangential.runs import RunFolder, make_folder, replace_file, replace_text
+from tangential.data.pictures import PICTURE_SUFFIXES, Picture, viewed
+from tangential.runs import RunFolder
 from tangential.tasks.detection import Detection
 from tangential.trained import trained
 
@@ -82,41 +77,7 @@ def drawn(
     return canvas
 
 
-def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder: runs/bccd-centernet/adamp-seed0")],
-    pictures: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[PICTURE]...", help="Files or folders; else the run's test pictures."),
-    ] = None,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of a box that is shown.")] = 0.3,
-    count: Annotated[int, typer.Option(min=1, help="How many of the test pictures.")] = 8,
-    out: Annotated[Path, typer.Option(help="Folder of the drawn pictures and boxes.json.")] = Path("predicted"),
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> None:
-    """Draw the boxes that a trained detector finds, on any pictures or on those it was tested on."""
-    task, model = detector(RunFolder(run))
-    chosen = _given(pictures) if pictures else _tested(task, count)
-    make_folder(out)
-    console, report, names = Console(), [], Counter[str]()
-    for truth in chosen:
-        picture = read_picture(truth.path)
-        found = found_in(picture, task, model)
-        found = {name: values[found["scores"] >= threshold] for name, values in found.items()}
-        names[truth.path.stem] += 1
-        number = f"-{names[truth.path.stem]}" if names[truth.path.stem] > 1 else ""
-        path = out / f"{truth.path.stem}{number}.png"
-        image = drawn(picture, found, task.data.categories, truth=truth)
-        replace_file(path, lambda file, image=image: image.save(file, format="PNG"))
-        boxes = list(_named(found, task.data.categories))
-        report.append({"picture": str(truth.path), "boxes": boxes})
-        counts = Counter(box["class"] for box in boxes)
-        summary = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "nothing"
-        console.print(Text(f"{path}: {summary}", overflow="fold"), soft_wrap=True)
-    replace_text(out / "boxes.json", json.dumps(report, indent=1))
-    console.print(Text(str(out / "boxes.json"), overflow="fold"), soft_wrap=True)
-
-
-def _given(paths: Sequence[Path]) -> list[Picture]:
+def given(paths: Sequence[Path]) -> list[Picture]:
     """The pictures of files and folders, without annotations."""
     files = []
     for path in paths:
@@ -130,13 +91,15 @@ def _given(paths: Sequence[Path]) -> list[Picture]:
     return [Picture(file, (0, 0), ()) for file in files]
 
 
-def _tested(task: Detection, count: int) -> list[Picture]:
+def tested(task: Detection, count: int) -> list[Picture]:
+    """The first pictures that a run was tested on."""
     pictures = getattr(task.data.load("test", task.view.transform("test")), "pictures", None)
     if pictures is None:
         raise ValueError("this run's pictures were generated; name some pictures")
     return pictures[:count]
 
 
-def _named(found: dict[str, Tensor], categories: Sequence[str]) -> Iterator[dict[str, Any]]:
+def named(found: dict[str, Tensor], categories: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Each box in JSON's own types: its `class`, `score` and `box`."""
     for box, label, score in zip(*(found[n].tolist() for n in ("boxes", "labels", "scores")), strict=True):
         yield {"class": categories[label - 1], "score": round(score, 4), "box": [round(edge, 2) for edge in box]}
