@@ -91,7 +91,8 @@ class Fused:
         if self._call is not None:
             grads = addresses(self._of_taken([lot.grads for lot in lots]))
             self._addresses[len(grads) : 2 * len(grads)] = array("q", grads)
-            self._call(self._addresses, array("d", chain.from_iterable(map(_settings, lots))))
+            settings = ((*settings_of(lot, float(lot.projection.lr)), LISTEN) for lot in lots)
+            self._call(self._addresses, array("d", chain.from_iterable(settings)))
             torch.autograd.graph.increment_version(self._of_taken([lot.weights for lot in lots]))
         return [lot.only(at) for lot, at in zip(lots, self._left, strict=True) if at]
 
@@ -178,10 +179,9 @@ def as_said(said: Tensor | None, device: torch.device) -> Tensor:
     return torch.zeros((), dtype=torch.uint8, device=device) if said is None else said.to(device, torch.uint8)
 
 
-def _settings(lot: Lot) -> tuple[float, ...]:
-    """The fields of `group` in `c/table.h`."""
-    rule, how = lot.rule(0.0), lot.projection
+def settings_of(lot: Lot, lr: float) -> tuple[float, ...]:
+    """The fields of `group` in `c/table.h` that both kernels read."""
+    rule, how = lot.rule(1.0), lot.projection
     betas = rule.betas if isinstance(rule, Adam) else (rule.momentum, rule.dampening)
     sign = -1.0 if lot.maximize else 1.0
-    sgd = not isinstance(rule, Adam)
-    return (sgd, float(how.lr), how.decay, how.delta, how.eps, how.wd_ratio, *betas, rule.nesterov, sign, LISTEN)
+    return (not isinstance(rule, Adam), lr, how.decay, how.delta, how.eps, how.wd_ratio, *betas, rule.nesterov, sign)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from operator import attrgetter
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +18,7 @@ from torch.nn import Parameter
 from tangential.algorithm import Adam
 from tangential.backends import fused
 from tangential.backends.batch import Lot
+from tangential.backends.looks import Look
 from tangential.backends.votes import LISTEN
 from tangential.kernels.cuda import launch
 from tangential.kernels.cuda.launch import Launch
@@ -26,7 +26,6 @@ from tangential.kernels.cuda.plan import Cut
 from tangential.kernels.plan import Run
 
 T = TypeVar("T")
-_shape, _dtype = attrgetter("shape"), attrgetter("dtype")
 Place = tuple[int, int]
 """`(parameter group, place in it)`."""
 
@@ -51,7 +50,7 @@ class Launched:
     """What one optimizer's parameters look like to the launches; worked out again only when they look different."""
 
     def __init__(self) -> None:
-        self._known: list[Any] = []
+        self._look: Look | None = None
         self._parts: list[Part] = []
         self._left: list[list[int]] = []
         self._held: list[Part] = []  # what CUDA graphs work in
@@ -72,11 +71,11 @@ class Launched:
         """
         if not launch.active() or not any(w.device.type == launch.DEVICE for lot in lots for w in lot.weights):
             return list(lots)
-        addresses = list(map(_addresses, lots))
-        if list(map(_look, lots, addresses)) != self._known:
+        if self._look is None or not self._look.holds(lots):
+            self._look = None  # should planning raise
             self._plan(lots, states)
-            addresses = list(map(_addresses, lots))
-            self._known = list(map(_look, lots, addresses))
+            self._look = Look(lots)
+        addresses = list(map(_addresses, lots))
         settings = [_settings(lot) for lot in lots]
         rates = {i: lot.projection.lr for i, lot in enumerate(lots) if _on_device(lot.projection.lr)}
         for part in self._parts:
@@ -90,7 +89,6 @@ class Launched:
     def _plan(self, lots: Sequence[Lot], states: fused.States) -> None:
         """Sort the parameters by what they can be launched with, and cut them."""
         together: dict[Any, list[Place]] = {}
-        self._known = []  # should anything below raise
         self._left = [[] for _ in lots]
         for group, lot in enumerate(lots):
             for i, w in enumerate(lot.weights):
@@ -157,12 +155,9 @@ def _on_device(x: Any) -> bool:
 
 
 def _settings(lot: Lot) -> tuple[float, ...]:
-    """The fields of `group` in `c/table.h`; a learning rate on a device is put in its place there."""
-    rule, how = lot.rule(1.0), lot.projection
-    lr = 0.0 if _on_device(how.lr) else float(how.lr)
-    betas = rule.betas if isinstance(rule, Adam) else (rule.momentum, rule.dampening)
-    sign = -1.0 if lot.maximize else 1.0
-    return (not isinstance(rule, Adam), lr, how.decay, how.delta, how.eps, how.wd_ratio, *betas, rule.nesterov, sign)
+    """Those of `fused`; a learning rate on a device is put in its place there."""
+    lr = lot.projection.lr
+    return fused.settings_of(lot, 0.0 if _on_device(lr) else float(lr))
 
 
 def _addresses(lot: Lot) -> tuple[list[int], ...]:
@@ -171,23 +166,6 @@ def _addresses(lot: Lot) -> tuple[list[int], ...]:
     said = [0 if x is None else x.data_ptr() for x in lot.said]
     votes = list(map(Tensor.data_ptr, lot.votes)) or [0] * len(lot.weights)
     return *(list(map(Tensor.data_ptr, column)) for column in owned), said, votes
-
-
-def _look(lot: Lot, addresses: tuple[list[int], ...]) -> tuple[Any, ...]:
-    """Whatever a plan depends on, asked for as cheaply as can be.
-
-    A tensor that keeps its address keeps its dtype and layout, but for a gradient, which is a new one every step, and a
-    weight, which is not this package's to watch over.
-    """
-    weights, _, *others = addresses
-    dtypes = list(map(_dtype, lot.weights)), list(map(_dtype, lot.grads)), list(map(type, lot.grads))
-    layouts = list(map(_shape, lot.weights)), _layouts(lot.weights), _layouts(lot.grads)
-    return lot.blocks, weights, others, dtypes, layouts
-
-
-def _layouts(tensors: Sequence[Tensor]) -> list[tuple[int, ...] | None]:
-    """The strides of tensors, or None where the shape says them: that is much the cheaper question."""
-    return [None if x.is_contiguous() else x.stride() for x in tensors]
 
 
 def unscaled(lots: Sequence[Lot], scale: Tensor | None, found: Tensor | None) -> list[Lot]:

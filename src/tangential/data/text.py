@@ -21,7 +21,36 @@ Units = Characters | Words | Pieces
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextFile:
+class _Text:
+    """A text in three parts, one to train on and one to test on."""
+
+    root: str | None = None
+    train: str = "train"
+    test: str = "test"
+
+    def __post_init__(self) -> None:
+        for part in (self.train, self.test):
+            if part not in PARTS:
+                raise ValueError(f"{part!r} is no part of a text; there are {', '.join(PARTS)}")
+
+    def load(self, split: Part) -> Tensor:
+        """Give one part as tokens, `(count,)`."""
+        return self._corpus().tokens(self.train if split == "train" else self.test)
+
+    def lengths(self) -> Tensor:
+        """Say how many characters each token of the vocabulary stands for, `(vocabulary,)`."""
+        return self._corpus().lengths()
+
+    def smoke(self) -> Babble:
+        """Take generated text."""
+        return Babble()
+
+    def _corpus(self) -> _Corpus:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFile(_Text):
     """One text file, in UTF-8, cut into three contiguous parts: to train, to choose settings, to test.
 
     Args:
@@ -39,31 +68,16 @@ class TextFile:
         ValueError: Shares that are not positive or do not add up to one, or a part of another name.
     """
 
-    root: str | None = None
     places: tuple[str, ...]
     units: Units = field(default_factory=Characters)
     shares: tuple[float, float, float] = (0.9, 0.05, 0.05)
-    train: str = "train"
-    test: str = "test"
     get: str = "wherever it is"
     size: str = "any size"
 
     def __post_init__(self) -> None:
         if min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-9:
             raise ValueError(f"shares={self.shares}: must be positive and add up to 1")
-        _check_parts(self.train, self.test)
-
-    def load(self, split: Part) -> Tensor:
-        """Give one part as tokens, `(count,)`."""
-        return self._corpus().tokens(self.train if split == "train" else self.test)
-
-    def lengths(self) -> Tensor:
-        """Say how many characters each token of the vocabulary stands for, `(vocabulary,)`."""
-        return self._corpus().lengths()
-
-    def smoke(self) -> Babble:
-        """Take generated text."""
-        return Babble()
+        super().__post_init__()
 
     def _corpus(self) -> _Corpus:
         path = locate(self.root, *self.places, get=self.get, size=self.size)
@@ -71,7 +85,7 @@ class TextFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WikiText103:
+class WikiText103(_Text):
     """WikiText-103 (arXiv 1609.07843): 103 million words of good articles, in lower and upper case, 267,735 of them.
 
     The vocabulary is that of Transformer-XL: all words of the training text, the rare ones being `<unk>` already, and
@@ -86,27 +100,8 @@ class WikiText103:
         ValueError: A part of another name.
     """
 
-    root: str | None = None
-    train: str = "train"
-    test: str = "test"
-
     get = "https://wikitext.smerity.com/wikitext-103-v1.zip"
     size = "190 MB"
-
-    def __post_init__(self) -> None:
-        _check_parts(self.train, self.test)
-
-    def load(self, split: Part) -> Tensor:
-        """Give one part as tokens, `(count,)`."""
-        return self._corpus().tokens(self.train if split == "train" else self.test)
-
-    def lengths(self) -> Tensor:
-        """Say how many characters each token of the vocabulary stands for, `(vocabulary,)`."""
-        return self._corpus().lengths()
-
-    def smoke(self) -> Babble:
-        """Take generated text."""
-        return Babble()
 
     def _corpus(self) -> _Corpus:
         found = locate(self.root, "wikitext-103", "wikitext-103-v1.zip", get=self.get, size=self.size)
@@ -193,12 +188,6 @@ def tiny_shakespeare(root: str | None = None) -> TextFile:
         get="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
         size="1.1 MB",
     )
-
-
-def _check_parts(*parts: str) -> None:
-    for part in parts:
-        if part not in PARTS:
-            raise ValueError(f"{part!r} is no part of a text; there are {', '.join(PARTS)}")
 
 
 def _as_bytes(text: str) -> Tensor:
