@@ -15,12 +15,16 @@ from tangential.kernels.cuda import launch
 from tangential.kernels.plan import form, runs
 from test_backends import BLOCKS, RULES
 from test_kernels import DENSE
-from twins import exact_twin, worst_step
-from weights import gap, give_gradients, run, tangent, weights
+from twins import check_odd_row, decided, exact_twin, worst_step
+from weights import gap, give_gradients, run, weights
 
-launch.DEVICE = "cpu"
 SHAPES = [(6, 3, 3, 3), (5,), (6, 7), (6, 1, 2, 2), (9, 20), (), (6, 1), (0, 3), (1, 130)]
 FITS = {"heads": [(6, 3, 3, 3), (6, 7), (4, 1)], "fused": [(6, 3, 3, 3), (6, 7), (9, 130)]}
+
+
+@pytest.fixture(autouse=True)
+def launches_take_the_cpu(monkeypatch):
+    monkeypatch.setattr(launch, "DEVICE", "cpu")
 
 
 def shapes_for(kind):
@@ -122,14 +126,7 @@ def test_a_guess_that_cannot_be_undone_is_not_acted_on():
 
 
 def test_the_last_decision_is_kept_and_readable():
-    params = weights(torch.float32, [(8, 30), (8, 30), (8, 30), (8,)])
-    optimizer = AdamP(params, fused=True)
-    give_gradients(params, 0)
-    params[0].grad = tangent(params[0], params[0].grad)
-    params[1].grad = params[1].detach().clone()
-    whole = params[2].detach().flatten()[None]
-    params[2].grad = tangent(whole, torch.randn(1, 240)).view(8, 30)
-    optimizer.step()
+    optimizer, params = decided(lambda params: AdamP(params, fused=True))
     assert [int(optimizer.state[p][SAID]) for p in params[:3]] == [1, 0, 2]
     assert SAID not in optimizer.state[params[3]]
 
@@ -140,22 +137,7 @@ def test_the_last_decision_is_kept_and_readable():
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_one_odd_row_does_to_a_weight_what_the_definition_does(where, poison):
     for rule, kind in (("adamp", "cosine"), ("sgdp-nesterov", "cosine")):
-        cls, hyper = RULES[rule]
-        found = []
-        for backend in (dict(fused=True), dict(foreach=False)):
-            params = weights(torch.float32, [(8, 27), (2, 9001)])
-            optimizer = cls(params, blocks=BLOCKS[kind], **backend, **hyper)
-            for step in range(2):
-                give_gradients(params, step)
-                with torch.no_grad():
-                    for p in params if step else ():
-                        (p if where == "weight" else p.grad)[1] = poison
-                optimizer.step()
-            found.append([p.detach() for p in params])
-        for ours, theirs in zip(*found, strict=True):
-            assert torch.equal(ours.isfinite(), theirs.isfinite())
-            both = ours.isfinite() & (theirs.abs() < 1e28)
-            torch.testing.assert_close(ours[both], theirs[both], rtol=1e-4, atol=1e-6)
+        check_odd_row(rule, kind, [(8, 27), (2, 9001)], where, poison)
 
 
 @pytest.mark.parametrize("rule", ["adamp", "sgdp-nesterov"])

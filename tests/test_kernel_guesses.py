@@ -9,7 +9,7 @@ from tangential.backends import SAID, VOTES
 from tangential.backends.votes import LISTEN
 from tangential.kernels import cpu
 from test_backends import RULES
-from twins import SPACING, exact_twin, made, worst_step
+from twins import SPACING, decided, exact_twin, made, worst_step
 from weights import gap, give_gradients, run, tangent, weights
 
 pytestmark = pytest.mark.skipif(cpu.library() is None, reason=f"the kernel is not built: {cpu.why_missing()}")
@@ -68,14 +68,7 @@ def test_a_repair_loses_what_its_factor_multiplies_and_no_more(rule, scale):
 @pytest.mark.parametrize("rule", RULES)
 def test_the_last_decision_is_kept_and_readable(rule):
     cls, hyper = RULES[rule]
-    params = weights(torch.float32, [(8, 30), (8, 30), (8, 30), (8,)])
-    optimizer = cls(params, **hyper)
-    give_gradients(params, 0)
-    params[0].grad = tangent(params[0], params[0].grad)
-    params[1].grad = params[1].detach().clone()
-    whole = params[2].detach().flatten()[None]
-    params[2].grad = tangent(whole, torch.randn(1, 240)).view(8, 30)
-    optimizer.step()
+    optimizer, params = decided(lambda params: cls(params, **hyper))
     assert [int(optimizer.state[p][SAID]) for p in params[:3]] == [1, 0, 2]
     assert SAID not in optimizer.state[params[3]]
 

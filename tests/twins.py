@@ -4,7 +4,7 @@ import torch
 
 from tangential.backends import SAID, VOTES
 from test_backends import BLOCKS, RULES
-from weights import give_gradients, weights
+from weights import give_gradients, tangent, weights
 
 SPACING = {torch.float32: 2.0**-23, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
 LARGE = [(3, 70_000), (40_000, 3), (200, 300), (12, 3000), (2, 40, 3, 3), (1, 9), (64, 16), (100, 64), (7,), (70_000,)]
@@ -57,3 +57,37 @@ def made(rule, kind, dtype, shapes, layout="contiguous", **settings):
     cls, hyper = RULES[rule]
     params = [DENSE[layout](p.detach()).requires_grad_() for p in weights(dtype, shapes)]
     return cls(params, blocks=BLOCKS[kind], fused=True, **{**hyper, **settings}), params
+
+
+def decided(make):
+    """A stepped optimizer and four weights that it should project by channel, not at all, as a whole, and never ask."""
+    params = weights(torch.float32, [(8, 30), (8, 30), (8, 30), (8,)])
+    optimizer = make(params)
+    give_gradients(params, 0)
+    params[0].grad = tangent(params[0], params[0].grad)
+    params[1].grad = params[1].detach().clone()
+    whole = params[2].detach().flatten()[None]
+    params[2].grad = tangent(whole, torch.randn(1, 240)).view(8, 30)
+    optimizer.step()
+    return optimizer, params
+
+
+def check_odd_row(rule, kind, shapes, where, poison):
+    """Two steps of kernel and definition, the second with an odd value in a row of each weight or gradient."""
+    cls, hyper = RULES[rule]
+    found = []
+    for backend in (dict(fused=True), dict(foreach=False)):
+        params = weights(torch.float32, shapes)
+        optimizer = cls(params, blocks=BLOCKS[kind], **backend, **hyper)
+        give_gradients(params, 0)
+        optimizer.step()
+        give_gradients(params, 1)
+        with torch.no_grad():
+            for p in params:
+                (p if where == "weight" else p.grad)[1] = poison
+        optimizer.step()
+        found.append([p.detach() for p in params])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours.isfinite(), theirs.isfinite())
+        both = ours.isfinite() & (theirs.abs() < 1e28)
+        torch.testing.assert_close(ours[both], theirs[both], rtol=1e-4, atol=1e-6)

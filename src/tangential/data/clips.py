@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tangential.data.limits import check_limits
 from tangential.data.sounds import Sounds, kept_sounds
 
 Split = Literal["train", "test"]
@@ -136,8 +137,7 @@ class Recordings(ABC):
             raise ValueError(f"test={self.test}: must be test or validation")
         if self.sample_rate < 1:
             raise ValueError(f"sample_rate={self.sample_rate}: must be at least 1")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit={self.limit}: must be at least 1, or none for all clips")
+        check_limits("clips", limit=self.limit)
 
     @abstractmethod
     def listing(self) -> Listing:

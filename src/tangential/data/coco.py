@@ -13,6 +13,7 @@ from typing import Any
 from torchvision.datasets import CocoDetection
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
+from tangential.data.limits import check_limits
 from tangential.data.pictures import Picture, Pictures, Split, Thing, tidied
 from tangential.data.places import locate
 
@@ -56,8 +57,7 @@ class Coco:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit={self.limit}: must be at least 1, or none for all pictures")
+        check_limits("pictures", limit=self.limit)
 
     def load(self, split: Split, view: Callable[[Any, Any], Any]) -> Pictures:
         """Find the pictures of a split and read their annotations.

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from tangential.data.images import Images
+from tangential.data.limits import check_limits
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ class Digits:
     std = ()
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit={self.limit}: must be at least 1, or none for all images")
+        check_limits("images", limit=self.limit)
 
     def load(self, split: Literal["train", "test"]) -> Images:
         """Read one split: grey values from 0 to 1, digits from 0 to 9."""

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from tangential.data.limits import check_limits
+
 Batch = tuple[Tensor, ...]
 """Images `(batch, channels, height, width)` from 0 to 1, their classes `(batch,)`, and marks of the data set if any."""
 
@@ -141,10 +143,7 @@ class InMemory(ABC):
     flip: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("limit", "test_limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1, or none for all images")
+        check_limits("images", limit=self.limit, test_limit=self.test_limit)
         if self.padding < 0:
             raise ValueError(f"padding={self.padding}: must be at least 0")
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from PIL import Image
 from torchvision.datasets import VOCDetection
 
+from tangential.data.limits import check_limits
 from tangential.data.pictures import PICTURE_SUFFIXES, Picture, Pictures, Split, Thing, tidied
 from tangential.data.places import locate, unpacked
 
@@ -51,8 +52,7 @@ class Voc:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit={self.limit}: must be at least 1, or none for all pictures")
+        check_limits("pictures", limit=self.limit)
 
     def load(self, split: Split, view: Callable[[Any, Any], Any]) -> Pictures:
         """Find the pictures of a split and read their annotations.
