@@ -90,6 +90,17 @@ def test_finished_runs_are_left_alone(tangential, tmp_path):
     assert {path: data for path, data in files(tmp_path).items() if "seed" in path.parent.name} == before
 
 
+def test_optimizers_trained_one_by_one_make_the_same_comparison(tangential, tmp_path):
+    for only in (["--only", "sgdp"], ["--only", "adamw", "--only", "adamp"], []):
+        tangential("train", "digits", "--smoke", "--out", tmp_path / "parts", *only)
+        found = {run.path.name.split("-")[0] for run in find([tmp_path / "parts"])}
+        assert found == {"sgdp"} if "sgdp" in only else found >= {"sgdp", "adamw", "adamp"}
+    tangential("train", "digits", "--smoke", "--out", tmp_path / "whole")
+    for run in find([tmp_path / "whole"]):
+        part = tmp_path / "parts" / run.path.name
+        assert (part / "checkpoint.pt").read_bytes() == (run.path / "checkpoint.pt").read_bytes()
+
+
 def test_override_reaches_the_run(tangential, tmp_path):
     tangential("train", "digits", "--smoke", "optimizers.sgd.lr=0.25", "task.net.width=2", "--out", tmp_path)
     settings = json.loads((tmp_path / "sgd-seed0" / "settings.json").read_text())
@@ -113,6 +124,7 @@ def test_override_reaches_the_run(tangential, tmp_path):
         (["digits", "optimizers.adamp.betas=0.9,1"], "optimizers.adamp: "),
         (["digits", "--seeds", "0"], "seeds=0: must be at least 1"),
         (["digits", "--seeds", "many"], "--seeds"),
+        (["digits", "--only", "adam"], "digits has no optimizer 'adam'; it has sgd, sgdp, adamw, adamp"),
         (["digits", "--colour"], "--colour"),
         ([], "Missing argument"),
     ],

@@ -119,6 +119,9 @@ def train(
         list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Settings to change: optimizers.sgd.lr=0.05")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Train each optimizer from this many seeds.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="OPTIMIZER", help="Train this one; may be repeated; all of them.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the runs and the report; runs/RECIPE if not given.")
     ] = None,
@@ -152,7 +155,7 @@ def train(
     check_loggers(loggers)
     torch.set_num_threads(threads)
     fabric = start(devices=devices, nodes=nodes, strategy=strategy, accelerator=accelerator, precision=chosen.precision)
-    todo = from_first(fabric, lambda: _jobs(chosen, out))
+    todo = from_first(fabric, lambda: _jobs(chosen, out, only or []))
     console = Console(quiet=not fabric.is_global_zero)
     finished = sum(not job.left for job in todo)
     if finished:
@@ -181,8 +184,8 @@ for command in (report, inspect, sweep, theory, toy, predict, neighbours):
     app.command()(command)
 
 
-def _jobs(recipe: Recipe, out: Path) -> list[Job]:
-    todo = jobs(recipe, out)
+def _jobs(recipe: Recipe, out: Path, only: list[str]) -> list[Job]:
+    todo = jobs(recipe, out, only)
     make_folder(out)
     return todo
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,20 +31,27 @@ class Job:
         return self.plan.epochs - self.done
 
 
-def jobs(recipe: Recipe, out: Path) -> list[Job]:
+def jobs(recipe: Recipe, out: Path, only: Sequence[str] = ()) -> list[Job]:
     """List the runs of a recipe, seed by seed so that an early stop leaves whole comparisons. Writes nothing.
 
     Args:
         recipe: What to run.
         out: The folder of its run folders; it need not exist.
+        only: The optimizers whose runs are wanted; all of the recipe's if empty. The folder is the same, so the others
+            can follow, or be trained at the same time by another process.
 
     Raises:
-        ValueError: A setting out of range, a run with other settings in the folder, or a broken run folder.
+        ValueError: A setting out of range, an optimizer that the recipe does not have, a run with other settings in the
+            folder, or a broken run folder.
     """
+    unknown = [name for name in only if name not in recipe.optimizers]
+    if unknown:
+        raise ValueError(f"{recipe.name} has no optimizer {unknown[0]!r}; it has {', '.join(recipe.optimizers)}")
     recipe.check()
     if out.is_dir():
         _check_same(recipe, out)
-    return [_job(recipe, out, name, seed) for seed in range(recipe.seeds) for name in recipe.optimizers]
+    wanted = [name for name in recipe.optimizers if name in only or not only]
+    return [_job(recipe, out, name, seed) for seed in range(recipe.seeds) for name in wanted]
 
 
 def _job(recipe: Recipe, out: Path, optimizer: str, seed: int) -> Job:
