@@ -1,9 +1,12 @@
 """The command `report`: what it refuses, and that it serves until it is told to stop."""
 
+import re
 import signal
 import subprocess
 import sys
 import urllib.request
+from html import unescape
+from urllib.parse import unquote
 
 import pytest
 
@@ -35,6 +38,19 @@ def test_event_files_become_a_table_a_page_and_pictures(tangential, tmp_path):
     assert "<b>one" in out
     assert sorted(path.name for path in (tmp_path / "page").iterdir()) == ["report.html", "val-acc.png"]
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["<b>one"]
+
+
+@pytest.mark.parametrize("place", ["runs", "elsewhere", "runs/<i> one"])
+def test_pages_in_run_folders_are_linked_from_the_report(tangential, tmp_path, place):
+    written = write_run(tmp_path / "runs" / "<i> one", "sgd", 0, [0.5]).path / "neighbours.html"
+    written.write_text("found")
+    for _ in range(2):  # the second finds the report of the first
+        tangential(tmp_path / "runs" / "<i> one", "--out", tmp_path / place)
+        html = (tmp_path / place / "report.html").read_text()
+        (address,) = re.findall('<a href="([^"#]+)">sgd, seed 0: neighbours</a>', html)
+        assert "<" not in address
+        assert (tmp_path / place / unquote(unescape(address))).read_text() == "found"
+    assert "seed 0: report" not in html
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ class Run:
         progress: How far it is, in words.
         layers: What each weight did, if that was watched.
         invariances: The facts about its model's weights, as `Invariances.to_json` says them, if they are known.
+        pages: The pages that other commands left in its folder, `tangential neighbours` say.
     """
 
     curves: dict[str, Series]
@@ -37,6 +38,7 @@ class Run:
     progress: str = ""
     layers: Layers | None = None
     invariances: str | None = None
+    pages: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,7 @@ def _run(folder: RunFolder, metrics: Sequence[Mapping[str, Any]], epochs: int) -
         progress=f"epoch {len(metrics)} of {epochs}",
         layers=watched,
         invariances=facts.read_text() if facts.exists() else None,
+        pages=tuple(sorted(folder.path.glob("*.html"))),
     )
 
 

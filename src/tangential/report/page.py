@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -40,11 +42,18 @@ def save(comparison: Comparison, folder: Path) -> list[Path]:
         OSError: The folder cannot be written.
     """
     page = folder / PAGE
-    replace_text(page, render(comparison))
+    replace_text(page, render(comparison, pages=_pages(comparison, page)))
     return [page, *pictures.save_pictures(comparison, folder)]
 
 
-def render(comparison: Comparison, *, live: bool = False, scripts: bool = True, error: str = "") -> str:
+def render(
+    comparison: Comparison,
+    *,
+    live: bool = False,
+    scripts: bool = True,
+    error: str = "",
+    pages: Sequence[tuple[str, str]] = (),
+) -> str:
     """Write the page as HTML. Whatever comes from a run folder is escaped, names, settings and environment alike.
 
     Args:
@@ -53,6 +62,7 @@ def render(comparison: Comparison, *, live: bool = False, scripts: bool = True, 
         scripts: Whether the plotting library and the page's own code are in it; a page that only brings news to one
             that is open already needs neither.
         error: What keeps the runs from being read, if anything does.
+        pages: What it links to, as (text, address) each.
 
     Raises:
         ValueError: A file about the model's invariances is broken.
@@ -66,6 +76,7 @@ def render(comparison: Comparison, *, live: bool = False, scripts: bool = True, 
         table=tables.table(comparison),
         running=[(f"{g.label}, seed {seed}", run.progress) for g, seed, run in _runs(comparison) if not run.finished],
         unfinished=comparison.unfinished,
+        pages=pages,
         live=live,
         data=data(comparison),
         invariances=list(_invariances(comparison)),
@@ -137,6 +148,21 @@ def _about(comparison: Comparison) -> str:
 
 def _runs(comparison: Comparison) -> list[tuple[Group, int, Run]]:
     return [(group, seed, group.runs[seed]) for group in comparison.groups for seed in sorted(group.runs)]
+
+
+def _pages(comparison: Comparison, page: Path) -> list[tuple[str, str]]:
+    """The pages of single runs, as they are reached from the report's own."""
+    found = [
+        (f"{group.label}, seed {seed}: {path.stem}", path)
+        for group, seed, run in _runs(comparison)
+        for path in run.pages
+    ]
+    start = page.parent.resolve()
+    return [
+        (text, quote(os.path.relpath(path.resolve(), start)))
+        for text, path in found
+        if path.resolve() != page.resolve()
+    ]
 
 
 def _invariances(comparison: Comparison) -> Iterable[dict[str, Any]]:
