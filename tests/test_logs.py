@@ -40,14 +40,19 @@ def test_tensorboard_shows_every_epoch_once(resumed):
     ]
 
 
-def test_wandb_logs_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+def test_each_run_has_a_wandb_run_of_its_own(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    folder = RunFolder(tmp_path)
-    folder.start({"recipe": "digits"}, {})
-    with logging(["wandb", "none"], folder, 0) as opened:
-        log_record(opened, RECORDS[0])
-    assert len((tmp_path / "wandb-id").read_text()) == 16
+    logged = []
+    for name in ("sgd-seed0", "sgdp-seed0"):
+        folder = RunFolder(tmp_path / name)
+        folder.start({"recipe": "digits"}, {})
+        with logging(["wandb", "none"], folder, 0) as opened:
+            log_record(opened, RECORDS[0])
+            logged.append(opened[0].experiment)
+        assert wandb.run is None
+        assert len((folder.path / "wandb-id").read_text()) == 16
+    assert logged[0] is not logged[1]
 
 
 def test_unknown_logger_is_named():

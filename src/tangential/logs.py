@@ -54,6 +54,8 @@ def logging(names: Sequence[str], folder: RunFolder, done: int) -> Iterator[list
     finally:
         for each in loggers:
             each.finalize(status)
+            if type(each).__name__ == "WandbLogger":  # it leaves its run open, and the next run's records would go there
+                each.experiment.finish(exit_code=int(status != "success"))
 
 
 def log_record(loggers: Sequence[Logger], record: Mapping[str, float]) -> None:
