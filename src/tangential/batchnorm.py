@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd import Function
+from torch.distributed import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class _SumOfAll(Function):
+    """The sum of a tensor over processes. Each process's loss depends on it, so its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        total = mine.clone()
+        all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _SumOfAll.forward(ctx, grads[0])
 
 
 class SharedBatchNorm(_BatchNorm):
@@ -23,10 +40,10 @@ class SharedBatchNorm(_BatchNorm):
         dims = [0, *range(2, input.ndim)]
         shape = [1, -1] + [1] * (input.ndim - 2)
         wide = input if input.dtype == torch.float64 else input.float()
-        count = all_reduce(wide.new_tensor(float(input.numel() // input.shape[1])))
-        mean = all_reduce(wide.sum(dims)) / count
+        count = _SumOfAll.apply(wide.new_tensor(float(input.numel() // input.shape[1])))
+        mean = _SumOfAll.apply(wide.sum(dims)) / count
         centred = wide - mean.view(shape)
-        variance = all_reduce(centred.square().sum(dims)) / count
+        variance = _SumOfAll.apply(centred.square().sum(dims)) / count
         self._remember(mean.detach(), (variance * count / (count - 1)).detach())
         normal = (centred * (variance + self.eps).rsqrt().view(shape)).to(input.dtype)
         return normal * self.weight.view(shape) + self.bias.view(shape) if self.affine else normal

@@ -54,7 +54,7 @@ def logging(names: Sequence[str], folder: RunFolder, done: int) -> Iterator[list
     finally:
         for each in loggers:
             each.finalize(status)
-            if type(each).__name__ == "WandbLogger":  # it leaves its run open, and the next run's records would go there
+            if type(each).__name__ == "WandbLogger":  # it leaves its run open, for the next run's records to go to
                 each.experiment.finish(exit_code=int(status != "success"))
 
 
