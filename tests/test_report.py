@@ -130,7 +130,7 @@ def test_scores_of_any_task_have_columns_and_losses_none(tmp_path):
     run = write_run(tmp_path, "sgd", 0, [])
     run.append({"epoch": 1, "train_loss": 2.0, "test_loss": 1.5, "test_perplexity": 123.456, "test_recall_at_1": 0.5})
     write_settings(run, epochs=1)
-    assert texts(report(tmp_path)) == [["optimizer", "perplexity", "recall at 1"], ["sgd", "123.5", "0.5"]]
+    assert texts(report(tmp_path)) == [["optimizer", "perplexity", "recall at 1 (%)"], ["sgd", "123.5", "50.00"]]
     assert "Lower is better: Test perplexity." in tables.table(report(tmp_path)).caption
     assert [path.name for path in pictures.save_pictures(report(tmp_path), tmp_path)] == ["perplexity.png"]
 

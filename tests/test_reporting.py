@@ -1,5 +1,6 @@
 """The command `report`: what it refuses, and that it serves until it is told to stop."""
 
+import io
 import re
 import signal
 import subprocess
@@ -9,8 +10,12 @@ from html import unescape
 from urllib.parse import unquote
 
 import pytest
+from rich.console import Console
 
 from tangential import cli
+from tangential.report.groups import gather
+from tangential.reporting import show
+from tangential.runs import find
 from test_report import write_run
 from test_report_tensorboard import log
 
@@ -38,6 +43,21 @@ def test_event_files_become_a_table_a_page_and_pictures(tangential, tmp_path):
     assert "<b>one" in out
     assert sorted(path.name for path in (tmp_path / "page").iterdir()) == ["report.html", "val-acc.png"]
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["<b>one"]
+
+
+@pytest.mark.parametrize(("width", "parts"), [(60, 3), (80, 2), (200, 1)])
+def test_wide_table_is_cut_between_columns(tmp_path, width, parts):
+    for optimizer in ("sgd", "sgdp"):
+        run = write_run(tmp_path, optimizer, 0, [0.5], epochs=2)
+        scores = {"test_accuracy": 0.5, "test_ap75": 0.25, "test_roc_auc": 0.75, "test_recall_at_1": 0.125}
+        run.append({"epoch": 2, "train_loss": 1.0, "weight_norm": 1.0, "ms_per_step": 2.0, **scores})
+    console = Console(width=width, record=True, file=io.StringIO())
+    show(console, gather(find([tmp_path])), tmp_path / "out")
+    text = console.export_text()
+    assert text.count("\noptimizer") + text.startswith("optimizer") == parts == text.count("\nsgdp ")
+    assert all(len(line) <= width for line in text.splitlines() if str(tmp_path) not in line)
+    for shown in ("AP75 (%)", "25.00", "ROC AUC (%)", "75.00", "recall at 1 (%)", "12.50", "ms/step"):
+        assert text.count(shown) == 1 + (shown[0].isdigit())
 
 
 @pytest.mark.parametrize("place", ["runs", "elsewhere", "runs/<i> one"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,9 @@ from tangential.report.groups import Comparison, gather
 from tangential.report.server import PORT, Followed, Server
 from tangential.report.tensorboard import gather_events
 from tangential.runs import find, make_folder
+
+GAP = 2
+"""Columns of the terminal between those of the table."""
 
 
 def report(
@@ -54,7 +58,8 @@ def show(console: Console, comparison: Comparison, out: Path) -> None:
     """
     make_folder(out)
     table = tables.table(comparison)
-    console.print(_table(table))
+    for number, part in enumerate(_parts(table, console.width)):
+        console.print(*([""] if number else []), part, sep="\n")
     console.print(table.caption, style="dim", highlight=False, markup=False)
     for note in comparison.notes:
         console.print(Text(note))
@@ -81,10 +86,26 @@ def follow(console: Console, folders: list[Path], port: int) -> None:
             return
 
 
-def _table(table: tables.Table) -> Table:
+def _parts(table: tables.Table, width: int) -> Iterator[Table]:
+    """The table, cut between columns where it is too wide; each part begins with the first column."""
+    first, *others = zip(table.headings, *([str(cell) for cell in row] for row in table.rows), strict=True)
+    taken = [first]
+    for column in others:
+        if len(taken) > 1 and sum(map(_width, [*taken, column])) + GAP * len(taken) > width:
+            yield _part(taken)
+            taken = [first]
+        taken.append(column)
+    yield _part(taken)
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(len(line) for cell in column for line in cell.splitlines() or [""])
+
+
+def _part(columns: Sequence[Sequence[str]]) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
-    for number, heading in enumerate(table.headings):
-        shown.add_column(Text(heading), justify="right" if number else "left")
-    for row in table.rows:
-        shown.add_row(*(Text(str(cell)) for cell in row))
+    for number, (heading, *_) in enumerate(columns):
+        shown.add_column(Text(heading), justify="right" if number else "left", overflow="fold")
+    for row in zip(*(cells for _, *cells in columns), strict=True):
+        shown.add_row(*map(Text, row))
     return shown

@@ -49,7 +49,8 @@ RATE = Curve("lr", "Learning rate", "learning rate", log=True)
 
 _KNOWN = {curve.key: curve for curve in (LOSS, NORM, STEP, ANGLE, TEST_LOSS, RATE)}
 _NOT_DRAWN = ("seconds", "ms_per_step")
-_SHARES = re.compile(r"test_.*(accuracy|(?<![a-z])ap[0-9]*)")
+_SHARES = re.compile(r"test_.*(accuracy|(?<![a-z])ap[0-9]*|recall_at_[0-9]+|(?<![a-z])auc|(?<![a-z])f1)")
+_ABBREVIATED = re.compile("(ap|f)[0-9]*|auc|roc|pr|voc")
 _LOW = ("loss", "perplexity", "error", "error_rate", "eer", "rmse", "mae")
 
 
@@ -91,11 +92,16 @@ def curve(key: str, headlines: Mapping[str, Headline] | None = None) -> Curve:
         return Curve(key, title, f"test {told.label}", told.scale, higher_is_better=told.higher_is_better)
     if key in _KNOWN:
         return _KNOWN[key]
-    words = key.replace("_", " ") if key.startswith("test_") else key
+    words = " ".join(_written(word) for word in key.split("_")) if key.startswith("test_") else key
     title = words[0].upper() + words[1:] if words != key else key
     if _SHARES.fullmatch(key):
         return Curve(key, title, f"{words} (%)", scale=100.0)
     return Curve(key, title, words, higher_is_better=not key.endswith(_LOW))
+
+
+def _written(word: str) -> str:
+    """The abbreviations among the scores in capitals: `ap50` is AP50."""
+    return word.upper() if _ABBREVIATED.fullmatch(word) else word
 
 
 def chosen(comparison: Comparison) -> list[Curve]:
