@@ -53,15 +53,19 @@ def logging(names: Sequence[str], folder: RunFolder, done: int) -> Iterator[list
         status = "success"
     finally:
         for each in loggers:
-            each.finalize(status)
-            if type(each).__name__ == "WandbLogger":  # it leaves its run open, for the next run's records to go to
-                each.experiment.finish(exit_code=int(status != "success"))
+            _close(each, status)
 
 
 def log_record(loggers: Sequence[Logger], record: Mapping[str, float]) -> None:
     """Log the record of an epoch."""
     for each in loggers:
         each.log_metrics({name: value for name, value in record.items() if name != "epoch"}, step=int(record["epoch"]))
+
+
+def _close(logger: Any, status: str) -> None:
+    logger.finalize(status)
+    if type(logger).__name__ == "WandbLogger":  # it leaves its run open, for the next run's records to go to
+        logger.experiment.finish(exit_code=int(status != "success"))
 
 
 def _tensorboard(folder: RunFolder, done: int) -> Logger:
