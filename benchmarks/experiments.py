@@ -14,7 +14,9 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import mean
 
+from tangential.invariances import Invariances
 from tangential.report.groups import gather
 from tangential.report.tables import Cell, table
 from tangential.runs import RunFolder, find
@@ -36,8 +38,32 @@ def page(runs: Sequence[RunFolder]) -> str:
     machines = dict.fromkeys(f"torch {each['torch']}, {each['threads']} thread, {each['platform']}" for each in made)
     rule = ["---"] * len(summary.headings)
     rows = [_row(row) for row in (summary.headings, rule, *summary.rows)]
-    told = ["```sh", *commands, "```", "", *machines, "", *rows, "", summary.caption.strip()]
+    told = ["```sh", *commands, "```", "", *machines, "", *rows, "", summary.caption.strip(), "", *projected(runs)]
     return "\n".join(told) + "\n"
+
+
+def projected(runs: Sequence[RunFolder]) -> Iterator[str]:
+    """Say how often the steps that were recorded projected the weights that are scale-invariant, and the others."""
+    taken: dict[str, dict[bool, list[float]]] = {}
+    for run in runs:
+        if not (run.telemetry.exists() and run.invariances.exists()):
+            continue
+        known = Invariances.from_json(run.invariances.read_text())
+        for record in map(json.loads, run.telemetry.read_text().splitlines()):
+            for name, figures in record["weights"].items():
+                if figures.get("projected") is not None:
+                    lists = taken.setdefault(run.settings()["optimizer"], {True: [], False: []})
+                    lists[known[name] is not None].append(figures["projected"])
+    for optimizer, lists in taken.items():
+        shares = [
+            f"{100 * mean(values):.1f} % of {what}"
+            for what, values in zip(_KINDS, lists.values(), strict=True)
+            if values
+        ]
+        yield f"Projected by {optimizer}, share of the recorded steps: {', '.join(shares)}."
+
+
+_KINDS = ("the scale-invariant weights", "the others")
 
 
 def _row(cells: Sequence[str | Cell]) -> str:
