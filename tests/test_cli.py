@@ -73,10 +73,12 @@ def test_smoke_run_trains_every_optimizer_and_reports(tangential, tmp_path, name
     assert "norm" in out and "effective step" in out
 
 
-def test_log_has_one_line_per_run_and_fits_80_columns(tangential, tmp_path):
-    _, out, _ = tangential("train", "digits", "--smoke", "epochs=7", "--seeds", 2, "--out", tmp_path)
+@pytest.mark.parametrize(("recipe", "runs"), [("digits", 8), ("biased-mnist-small", 4)])
+def test_log_has_one_line_per_run_and_fits_80_columns(tangential, tmp_path, recipe, runs):
+    _, out, _ = tangential("train", recipe, "--smoke", "epochs=7", "--seeds", 2, "--out", tmp_path)
     lines = out.splitlines()
-    assert sum("7/7" in line for line in lines) == 8
+    assert sum("7/7" in line for line in lines) == runs
+    assert any("loss" in line and "accuracy (%)" in line and line.endswith("left") for line in lines)
     assert not any(f"{epoch}/7" in out for epoch in range(1, 7))
     assert all(len(line) <= 80 for line in lines if str(tmp_path) not in line)
 

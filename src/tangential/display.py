@@ -15,6 +15,7 @@ from tangential.task import Headline, Record
 from tangential.training import Training
 
 _EVERY = 0.25  # seconds between two pictures of a step
+_LABEL = 12  # columns for the name of the score, so that a line has 80
 
 
 class Display:
@@ -84,11 +85,20 @@ class Display:
 
 
 def _heading(headline: Headline) -> str:
+    label = _short(headline.label)
     return (
-        f"{'optimizer':<10}{'seed':>5}{'epoch':>9}{'loss':>10}{headline.label:>{_score_width(headline)}}"
+        f"{'optimizer':<10}{'seed':>5}{'epoch':>9}{'loss':>10}{label:>{_score_width(headline)}}"
         f"{'norm':>8}{'effective step':>16}{'left':>9}"
     )
 
 
 def _score_width(headline: Headline) -> int:
-    return max(len(headline.label) + 1, 10)
+    return max(len(_short(headline.label)) + 1, 10)
+
+
+def _short(label: str) -> str:
+    """As many of the last words as a line of 80 columns has room for: `accuracy (%)` of `attacked accuracy (%)`."""
+    words = label.split()
+    while len(words) > 1 and len(" ".join(words)) > _LABEL:
+        words = words[1:]
+    return " ".join(words)
