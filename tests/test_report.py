@@ -139,7 +139,7 @@ def test_loss_stands_in_the_table_where_it_is_the_only_score(tmp_path):
     run = write_run(tmp_path, "sgd", 0, [])
     run.append({"epoch": 1, "train_loss": 2.0, "test_loss": 1.5})
     write_settings(run, epochs=1)
-    assert texts(report(tmp_path)) == [["optimizer", "loss (nats)"], ["sgd", "1.5"]]
+    assert texts(report(tmp_path)) == [["optimizer", "loss (nats)"], ["sgd", "1.500"]]
 
 
 def test_paper_stands_beside_our_number_with_its_marks(tmp_path):
@@ -160,6 +160,23 @@ def test_paper_stands_beside_our_number_with_its_marks(tmp_path):
 PERPLEXITY = {"name": "ppl", "label": "perplexity (per word)", "scale": 2.0, "higher_is_better": False}
 
 
+@pytest.mark.parametrize(
+    ("scores", "shown"),
+    [
+        ((6.638, 6.2921), ["6.638", "6.292", "-0.346"]),
+        ((1234.5, 1200.0), ["1234", "1200", "-34"]),
+        ((0.001, 0.0012345), ["0.001000", "0.001234", "+0.000234"]),
+        ((0.0, 0.0), ["0.000", "0.000", "+0.000"]),
+    ],
+)
+def test_difference_has_as_many_decimals_as_the_score(tmp_path, scores, shown):
+    for optimizer, ppl in zip(("sgd", "sgdp"), scores, strict=True):
+        run = write_run(tmp_path, optimizer, 0, [], epochs=1, headline=PERPLEXITY | {"scale": 1.0})
+        run.append({"epoch": 1, "train_loss": 2.0, "test_ppl": ppl})
+    _, (_, theirs, *_), (_, ours, difference, *_) = texts(report(tmp_path))
+    assert [theirs, ours, difference] == shown
+
+
 def test_task_says_which_score_comes_first_and_how_it_is_shown(tmp_path):
     paper = {"sgdp": {"value": 23.5, "verified": True, "source": "v1 table 9", "other_data": False}}
     for optimizer, ppl in (("sgd", 20.0), ("sgdp", 15.0)):
@@ -167,7 +184,7 @@ def test_task_says_which_score_comes_first_and_how_it_is_shown(tmp_path):
         run.append({"epoch": 1, "train_loss": 2.0, "test_accuracy": 0.5, "test_ppl": ppl})
     (headings, sgd, sgdp), shown = texts(report(tmp_path)), tables.table(report(tmp_path))
     assert headings == ["optimizer", "perplexity (per word)", "paper", "difference", "accuracy (%)"]
-    assert (sgd[1:], sgdp[1:]) == (["40", "", "", "50.00"], ["30", "23.5", "-10", "50.00"])
+    assert (sgd[1:], sgdp[1:]) == (["40.00", "", "", "50.00"], ["30.00", "23.5", "-10.00", "50.00"])
     assert "Lower is better: Test perplexity. " in shown.caption
     assert "below zero is better" in shown.caption and "percentage points" not in shown.caption
     first = data(page.render(report(tmp_path)))["charts"][0]

@@ -27,7 +27,7 @@ def test_scalars_become_curves_over_steps(tmp_path):
     drawn = charts(comparison)
     assert drawn["train/loss"]["lines"][0]["x"] == [0, 10, 20]
     assert drawn["train/loss"]["lines"][0]["mean"] == [3.0, 2.0, 1.0]
-    assert [str(cell) for cell in tables.table(comparison).rows[0]] == ["one", "0.5", "1"]
+    assert [str(cell) for cell in tables.table(comparison).rows[0]] == ["one", "0.5000", "1.000"]
     assert tables.table(comparison).headings == ("run", "val/acc", "train/loss")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isnan, nan
+from math import floor, isnan, log10, nan
 from statistics import mean, stdev
 from typing import Any
 
@@ -207,7 +207,7 @@ def _mean_of(runs: Sequence[Run], key: str) -> float | None:
 def _columns(summary: Sequence[Row], scores: Sequence[Curve]) -> list[tuple[str, list[Cell]]]:
     """Every column the table can have."""
     columns = [(each.axis.removeprefix("test "), [_score_cell(row, each) for row in summary]) for each in scores]
-    differences = [_difference_cell(row.difference, head) for head in scores[:1] for row in summary]
+    differences = [_difference_cell(row, head) for head in scores[:1] for row in summary]
     return [
         *columns[:1],
         ("paper", [_paper_cell(row.paper) for row in summary]),
@@ -226,13 +226,24 @@ def _score_cell(row: Row, score: Curve) -> Cell:
     return Cell(_number(spread.mean, score) + _deviation(spread, score))
 
 
-def _difference_cell(difference: Difference | None, score: Curve) -> Cell:
-    """Mean and deviation, and the interval under them if there is one."""
+def _difference_cell(row: Row, score: Curve) -> Cell:
+    """Mean and deviation, and the interval under them if there is one, with as many decimals as the score."""
+    difference = row.difference
     if difference is None:
         return Cell()
-    ends = (difference.low, difference.high)
-    interval = "" if isnan(ends[0]) else "\n[{}, {}]".format(*(_number(end, score, sign="+") for end in ends))
-    return Cell(_number(difference.spread.mean, score, sign="+") + _deviation(difference.spread, score) + interval)
+    decimals = 2 if score.in_percent else _decimals(row.scores[score.key].mean)
+    mean, deviation, low, high = (
+        f"{round(value, decimals) + 0.0:+.{decimals}f}"
+        for value in (difference.spread.mean, difference.spread.deviation, difference.low, difference.high)
+    )
+    spread = "" if isnan(difference.spread.deviation) else f" ± {deviation[1:]}"
+    interval = "" if isnan(difference.low) else f"\n[{low}, {high}]"
+    return Cell(mean + spread + interval)
+
+
+def _decimals(value: float) -> int:
+    """Decimals of a number written with four digits, at most 8."""
+    return min(8, max(0, 3 - floor(log10(abs(value))))) if value else 3
 
 
 def _paper_cell(paper: Paper | None) -> Cell:
@@ -272,8 +283,7 @@ def _deviation(spread: Spread, score: Curve) -> str:
     return f" ± {_number(spread.deviation, score)}" if score.in_percent else f" ± {spread.deviation:.2g}"
 
 
-def _number(value: float, score: Curve, sign: str = "") -> str:
-    """Two decimals of a percentage, four digits of anything else; a rounded -0.00 is +0.00."""
-    if score.in_percent:
-        return f"{round(value, 2) + 0.0:{sign}.2f}"
-    return f"{value:{sign}.4g}"
+def _number(value: float, score: Curve) -> str:
+    """Two decimals of a percentage, four digits of anything else; a rounded -0.00 is 0.00."""
+    decimals = 2 if score.in_percent else _decimals(value)
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
