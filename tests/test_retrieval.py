@@ -180,11 +180,15 @@ def test_proxies_learn_at_their_own_rate_and_the_body_is_marked():
     assert len(next(iter(training.optimizers.values())).param_groups) == 2
 
 
+def found_by_the_loss(task):
+    model = task.model()
+    images, classes = next(iter(task.batches("train", batch_size=16, order=torch.Generator())))
+    return find_invariances(model, images, forward=lambda m, x: task.loss(m, (x, classes)))
+
+
 def test_each_proxy_is_scale_invariant_and_the_detector_says_so():
     torch.manual_seed(0)
-    model = SMALL.model()
-    images, classes = next(iter(SMALL.batches("train", batch_size=16, order=torch.Generator())))
-    found = find_invariances(model, images, forward=lambda m, x: SMALL.loss(m, (x, classes)))
+    found = found_by_the_loss(SMALL)
     assert found["criterion.proxies"] == Blocks()
     assert found["net.body.0.0.weight"] is not None
     assert found["net.head.weight"] is None
@@ -193,18 +197,14 @@ def test_each_proxy_is_scale_invariant_and_the_detector_says_so():
 def test_the_last_layer_without_a_bias_is_scale_invariant_as_a_whole():
     torch.manual_seed(0)
     task = replace(SMALL, net=partial(SMALL.net, bias=False))
-    model = task.model()
-    images, classes = next(iter(task.batches("train", batch_size=16, order=torch.Generator())))
-    found = find_invariances(model, images, forward=lambda m, x: task.loss(m, (x, classes)))
+    found = found_by_the_loss(task)
     assert found["net.head.weight"] == Blocks(size=None)
 
 
 def test_frozen_norms_leave_the_proxies_alone_invariant():
     torch.manual_seed(0)
     task = replace(SMALL, net=partial(SMALL.net, frozen_norms=True))
-    model = task.model()
-    images, classes = next(iter(task.batches("train", batch_size=16, order=torch.Generator())))
-    found = find_invariances(model, images, forward=lambda m, x: task.loss(m, (x, classes)))
+    found = found_by_the_loss(task)
     assert [name for name in found if found[name] is not None] == ["criterion.proxies"]
 
 

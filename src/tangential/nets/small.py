@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from tangential.nets.sizes import check_sizes
+
 
 def conv_net(*, channels: int, classes: int, width: int = 8) -> nn.Sequential:
     """Stack three convolutions, each without bias and followed by a BatchNorm, and a linear head.
@@ -26,9 +28,7 @@ def conv_net(*, channels: int, classes: int, width: int = 8) -> nn.Sequential:
         >>> conv_net(channels=1, classes=3)(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 3])
     """
-    for name, value in {"channels": channels, "classes": classes, "width": width}.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}: a net needs at least one")
+    check_sizes(channels=channels, classes=classes, width=width)
     return nn.Sequential(
         _conv(channels, width),
         _conv(width, 2 * width),
@@ -63,9 +63,7 @@ def conv_stack(*, channels: int, classes: int, width: int = 32, depth: int = 4) 
         >>> conv_stack(channels=1, classes=3)(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 3])
     """
-    for name, value in {"channels": channels, "classes": classes, "width": width, "depth": depth}.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}: a net needs at least one")
+    check_sizes(channels=channels, classes=classes, width=width, depth=depth)
     layers: list[nn.Module] = [_conv(channels, width)]
     for _ in range(depth - 1):
         layers += [nn.MaxPool2d(2), _conv(width, width)]

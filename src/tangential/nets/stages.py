@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from tangential.nets.pretrained import load_weights, pretrained
+from tangential.nets.sizes import check_sizes
 
 
 class Stages(nn.Module):
@@ -54,7 +55,7 @@ def resnet_stages(*, width: int = 64, blocks: int = 2, weights: str | None = Non
         >>> [tuple(map.shape[1:]) for map in resnet_stages(width=4, blocks=1)(torch.zeros(1, 3, 64, 64))]
         [(4, 16, 16), (4, 16, 16), (8, 8, 8), (16, 4, 4), (32, 2, 2)]
     """
-    _check(width=width, blocks=blocks)
+    check_sizes(width=width, blocks=blocks)
     widths = [width, 2 * width, 4 * width, 8 * width]
     stem = nn.Sequential(
         nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False),
@@ -95,7 +96,7 @@ def vgg16_stages(*, width: int = 64, weights: str | None = None) -> Stages:
         >>> [tuple(map.shape[1:]) for map in vgg16_stages(width=2)(torch.zeros(1, 3, 60, 60))]
         [(16, 8, 8), (16, 4, 4)]
     """
-    _check(width=width)
+    check_sizes(width=width)
     layers: list[nn.Module] = []
     inputs = 3
     for index, (outputs, depth) in enumerate(
@@ -133,9 +134,3 @@ def _kaiming(net: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _check(**sizes: int) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}: a net needs at least one")
