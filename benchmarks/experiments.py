@@ -49,12 +49,14 @@ def projected(runs: Sequence[RunFolder]) -> Iterator[str]:
         if not (run.telemetry.exists() and run.invariances.exists()):
             continue
         known = Invariances.from_json(run.invariances.read_text())
+        lists = taken.setdefault(run.settings()["optimizer"], {True: [], False: []})
         for record in map(json.loads, run.telemetry.read_text().splitlines()):
             for name, figures in record["weights"].items():
                 if figures.get("projected") is not None:
-                    lists = taken.setdefault(run.settings()["optimizer"], {True: [], False: []})
                     lists[known[name] is not None].append(figures["projected"])
     for optimizer, lists in taken.items():
+        if not any(lists.values()):  # it projects nothing
+            continue
         shares = [
             f"{100 * mean(values):.1f} % of {what}"
             for what, values in zip(_KINDS, lists.values(), strict=True)

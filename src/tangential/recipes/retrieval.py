@@ -7,8 +7,8 @@ in torch's notation (so 1e-8 per step at `lr=1e-4`), proxies at 100 times the le
 
 CUB and Cars: batch 120, `lr=1e-4`, halved every 5 or 10 epochs, BatchNorms frozen, and for 5 epochs only the last layer
 and the proxies learn. Products and In-Shop: batch 180, `lr=6e-4`, a quarter every 20 epochs, BatchNorms train, 1 epoch
-(the published command is for another net, Inception with BatchNorm). The elements of gradients are clipped at
-10. The published code reports the best epoch, on the test data; we report the last.
+(the published command is for another net, Inception with BatchNorm). The elements of gradients are clipped at 10,
+as published; that code reports the best epoch, on the test data, we report the last.
 
 Triplet: the same, without proxies, in batches with four images of each class, margin 0.1. That is ours.
 

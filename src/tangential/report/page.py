@@ -152,16 +152,12 @@ def _runs(comparison: Comparison) -> list[tuple[Group, int, Run]]:
 
 def _pages(comparison: Comparison, page: Path) -> list[tuple[str, str]]:
     """The pages of single runs, as they are reached from the report's own."""
-    found = [
-        (f"{group.label}, seed {seed}: {path.stem}", path)
+    page = page.resolve()
+    return [
+        (f"{group.label}, seed {seed}: {path.stem}", quote(os.path.relpath(path.resolve(), page.parent)))
         for group, seed, run in _runs(comparison)
         for path in run.pages
-    ]
-    start = page.parent.resolve()
-    return [
-        (text, quote(os.path.relpath(path.resolve(), start)))
-        for text, path in found
-        if path.resolve() != page.resolve()
+        if path.resolve() != page
     ]
 
 
