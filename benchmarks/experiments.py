@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
+from tangential.experiments.report.comparison import gather
+from tangential.experiments.report.tables import Cell, table
+from tangential.experiments.runs.folder import RunFolder, find
 from tangential.invariances import Invariances
-from tangential.report.groups import gather
-from tangential.report.tables import Cell, table
-from tangential.runs import RunFolder, find
 
 RESULTS = Path(__file__).parent / "results" / "experiments"
 

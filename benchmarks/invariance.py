@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tangential.inspection.dispute import Dispute, disputes
-from tangential.inspection.subjects import Subject
+from tangential.experiments.viewers.cosine_test import Dispute, disputes
+from tangential.experiments.viewers.model_spec import Subject
 from tangential.invariances import find_invariances
 
 ROOT = Path(__file__).parent.parent

@@ -37,9 +37,8 @@ def main() -> int:
         build.FLAGS = (*build.FLAGS, *FLAGS)
         build.build_all([build.host()], [COMPILER])
         assert cpu.library() is not None
-        named = [f"test_kernel{what}.py" for what in ("s", "_guesses", "_values", "_lists")]
-        kernel = [str(TESTS / name) for name in (*named, "test_backends.py")]
-        return pytest.main(["-q", "-p", "no:xdist", "-k", "test_kernel or fused", *kernel])
+        kernel = [str(TESTS / "kernels" / f"test_{name}.py") for name in ("cpu", "guesses", "values", "lists")]
+        return pytest.main(["-q", "-p", "no:xdist", "-k", "kernels or fused", *kernel, str(TESTS / "backends")])
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from support.paths import ROOT
 from tangential.kernels import build
 
 BACKEND = [
     pytest.importorskip(name, reason="builds the package; offline it must be here")
     for name in ("hatchling", "editables")
 ]
-ROOT = Path(__file__).parent.parent
 SOURCES = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
 needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="no C compiler here")
 

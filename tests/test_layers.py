@@ -12,65 +12,60 @@ import tangential
 SOURCE = Path(tangential.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-LAYERS = [
-    {"algorithm", "blocks", "precision", "rotation"},
+EXPERIMENTS = "experiments"
+RANKS = [
+    {"algorithm", "blocks"},
     {"kernels"},
     {"backends"},
-    {"checks"},
-    {"projected"},
     {"optimizers", "invariances"},
     {"telemetry"},
-    {"theory", "toys"},
-    {"runs", "pages", "nets", "data", "overrides", "provenance", "schedules", "thawing"},
-    {"task", "checkpoints", "devices", "locks", "stopping", "batchnorm", "finite"},
-    {"feed"},
-    {"players"},
-    {"training"},
-    {"recording"},
-    {"train"},
-    {"tasks"},
-    {"recipes", "report", "inspection"},
-    {"jobs", "ranges", "holdout", "trained"},
-    {"predictions"},
-    {"display", "inquiries", "logs", "sweeps"},
-    {"neighbours"},
-    {"reporting", "tuning"},
+    {"paper", "experiments.settings", "experiments.runs", "experiments.task", "experiments.templates"},
+    {"experiments.nets", "experiments.data"},
+    {"experiments.tasks", "experiments.training"},
+    {"experiments.recipes", "experiments.report"},
+    {"experiments.sweep", "experiments.viewers"},
     {"cli"},
     {"__main__"},
 ]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 OPTIONAL = ("jax", "optax", "triton", "torchvision", "rich", "typer", "plotly", "matplotlib", "sklearn", "jinja2")
 OPTIONAL += ("pytorch_metric_learning", "lightning", "mlflow", "optuna", "tensorboard", "transformers", "wandb")
 
 
-def unit(path):
-    """The top-level module or package a file belongs to."""
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+def unit(parts):
+    """The room that a dotted name belongs to: a module or folder at the top, or one of the experiments' wing."""
+    return ".".join(parts[: 2 if parts[0] == EXPERIMENTS and len(parts) > 1 else 1])
+
+
+def room(path):
+    """The room a file lies in."""
+    return unit([part.removesuffix(".py") for part in path.relative_to(SOURCE).parts if part != "__init__.py"])
 
 
 def imports(path):
-    """`(unit, line)` of every import of our own."""
+    """`(room, line)` of every import of our own."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tangential":
             parts = node.module.split(".")[1:]
-            for name in parts[:1] or [alias.name for alias in node.names]:
-                yield name, node.lineno
+            for alias in node.names:
+                yield unit([*parts, alias.name]), node.lineno
 
 
 def upward(path):
-    own = unit(path)
+    own = room(path)
     return [
         f"{path.name}:{line} imports {name}"
         for name, line in imports(path)
-        if name in LEVEL and name != own and LEVEL[name] >= LEVEL[own]
+        if name in RANK and name != own and RANK[name] >= RANK[own]
     ]
 
 
-def test_every_module_has_its_layer():
-    assert {unit(path) for path in FILES} - {"__init__"} == set(LEVEL)
+def test_every_module_has_its_rank():
+    faces = (SOURCE / "__init__.py", SOURCE / EXPERIMENTS / "__init__.py")
+    assert {room(path) for path in FILES if path not in faces} == set(RANK)
 
 
-@pytest.mark.parametrize("path", [f for f in FILES if f.parent != SOURCE or f.name != "__init__.py"], ids=str)
+@pytest.mark.parametrize("path", [f for f in FILES if f != SOURCE / "__init__.py"], ids=str)
 def test_imports_point_down(path):
     assert upward(path) == []
 

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line; without its extra, say what to install and exit with code 2."""
     try:
-        from tangential.cli import run
+        from tangential.cli.app import run
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("tangential"):
             raise

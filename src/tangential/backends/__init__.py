@@ -1,10 +1,10 @@
 """Ways to walk tensors through a step. They differ in speed, never in the arithmetic, which is `algorithm`'s alone."""
 
-from tangential.backends.batch import Batch, Lot
+from tangential.backends.buckets import Batch, Lot
 from tangential.backends.choose import choose, in_use, walk
-from tangential.backends.fused import SAID, Fused, require_kernel
-from tangential.backends.launched import Launched, unscaled
-from tangential.backends.votes import VOTES
+from tangential.backends.fused_cpu import SAID, Fused, require_kernel
+from tangential.backends.fused_cuda import Launched, unscaled
+from tangential.backends.sticky import VOTES
 
 __all__ = [
     "SAID",

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from tangential.backends.batch import Lot
-from tangential.backends.chunks import chunked
+from tangential.backends.buckets import Lot
+from tangential.backends.cpu_chunks import chunked
 from tangential.backends.eager import eager
 from tangential.backends.foreach import foreach
-from tangential.backends.fused import takes
+from tangential.backends.fused_cpu import takes
 from tangential.kernels.cuda import launch
 
 

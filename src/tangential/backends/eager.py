@@ -7,9 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tangential.backends.batch import Batch
+from tangential.backends.buckets import Batch
+from tangential.backends.opmath import lifted
 from tangential.backends.rows import across, dots, lay_out, row_sums
-from tangential.precision import lifted
 
 
 def eager(batch: Batch) -> None:

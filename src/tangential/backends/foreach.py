@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from tangential.algorithm import Rule
-from tangential.backends.batch import Batch
-from tangential.backends.bundle import Bundle
+from tangential.backends.buckets import Batch
+from tangential.backends.opmath import lifted
 from tangential.backends.rows import across, lay_out, row_sums, view_sums
-from tangential.precision import lifted
+from tangential.backends.tensor_list import Bundle
 
 
 def foreach(batch: Batch) -> None:

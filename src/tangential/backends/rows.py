@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tangential.algorithm import Projection, Reduction, cosine_views, radial, view_radial
-from tangential.backends.votes import Votes
+from tangential.backends.sticky import Votes
 from tangential.blocks import Blocks, Run
 
 Shapes = tuple[tuple[int, ...], ...]

@@ -9,13 +9,13 @@ from math import isfinite
 from torch import Tensor, nn
 
 from tangential.blocks import Blocks
-from tangential.invariances.call import Call
-from tangential.invariances.doubts import likely_causes, nearly, real_residuals
 from tangential.invariances.euler import Samples
+from tangential.invariances.example_call import Call
 from tangential.invariances.joint import partners
 from tangential.invariances.partition import finest
 from tangential.invariances.probe import Probe
 from tangential.invariances.rescaling import Rescaling, same_outputs
+from tangential.invariances.residuals import likely_causes, nearly, real_residuals
 from tangential.invariances.verdicts import Absorber, Verdict, kind_and_label
 
 Verdicts = dict[str, Verdict]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import Parameter, is_lazy
 
-from tangential.invariances.exact import wide
+from tangential.invariances.float64 import wide
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

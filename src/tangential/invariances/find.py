@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from tangential.invariances.analysis import analyse
-from tangential.invariances.call import Call
 from tangential.invariances.copying import refuse, unwrapped
-from tangential.invariances.report import Invariances
-from tangential.invariances.surroundings import advising_on_memory, undisturbed
+from tangential.invariances.example_call import Call
+from tangential.invariances.isolation import advising_on_memory, undisturbed
+from tangential.invariances.result import Invariances
 
 
 def find_invariances(

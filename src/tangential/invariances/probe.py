@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from tangential.invariances.call import Call
 from tangential.invariances.copying import double_copy
-from tangential.invariances.exact import Epsilons, Exact
+from tangential.invariances.example_call import Call
+from tangential.invariances.float64 import Epsilons, Exact
 from tangential.invariances.generic import jitter, make_generic
-from tangential.invariances.surroundings import eagerly, seed_everything
+from tangential.invariances.isolation import eagerly, seed_everything
 
 Read = Callable[[str, Tensor, Tensor], None]
 """Takes a parameter's name, its weight and its gradient, which is freed afterwards."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tangential.blocks import Blocks
+from tangential.invariances.absorbers import Trace
 from tangential.invariances.probe import Probe
-from tangential.invariances.reasons import Trace
 from tangential.invariances.verdicts import Absorber
 
 UNCHANGED = 1e-6

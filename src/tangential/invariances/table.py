@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tangential.invariances.names import collapsed
+from tangential.invariances.parameter_names import collapsed
 from tangential.invariances.verdicts import Verdict
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import torch
 from torch.optim import Optimizer
 
 from tangential.optimizers import SGDP, AdamP
-from tangential.projected import Projected
-from tangential.rotation import adamw_rotation, projected_rotation, sgd_rotation
+from tangential.optimizers.base import Projected
+from tangential.telemetry.rotation import adamw_rotation, projected_rotation, sgd_rotation
 
 
 def equilibrium_angle(optimizer: Optimizer, group: dict[str, Any], *, lr: float, projected: bool) -> float | None:

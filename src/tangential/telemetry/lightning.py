@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tangential.telemetry.records import Record
 from tangential.telemetry.sinks import scalars
-from tangential.telemetry.watching import Telemetry, watch
+from tangential.telemetry.watch import Telemetry, watch
 
 
 class TelemetryCallback(Callback):

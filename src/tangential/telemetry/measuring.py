@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from tangential.projected import Projected
-from tangential.telemetry.copied import Copy, copies
-from tangential.telemetry.handed import can_hand_over, handed
-from tangential.telemetry.parts import Part
-from tangential.telemetry.roster import Watched
+from tangential.optimizers.base import Projected
+from tangential.telemetry.analytic import can_hand_over, handed
+from tangential.telemetry.block_sums import Part
+from tangential.telemetry.snapshot import Copy, copies
+from tangential.telemetry.watch_list import Watched
 
 
 class Measurement:

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tangential.telemetry.block_sums import Part, gathered
 from tangential.telemetry.equilibrium import equilibrium_angle
-from tangential.telemetry.figures import Detail, Figures, number, of_weight, over_weights, per_block
-from tangential.telemetry.parts import Part, gathered
+from tangential.telemetry.metrics import Detail, Figures, number, of_weight, over_weights, per_block
 
 Record = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tangential.telemetry.watching import Telemetry, watch
+from tangential.telemetry.watch import Telemetry, watch
 
 
 class TelemetryCallback(TrainerCallback):

@@ -14,15 +14,7 @@ import triton
 import triton.language as tl
 
 from tangential.kernels.cuda import layout
-from tangential.kernels.cuda.elements import (
-    NUMBERS,
-    PLAINLY,
-    WHOLE,
-    factor,
-    numbers_of,
-    orthogonal,
-    sure,
-)
+from tangential.kernels.cuda.elements import NUMBERS, PLAINLY, WHOLE, factor, numbers_of, orthogonal, sure
 from tangential.kernels.cuda.passes import (
     CHANNEL,
     COLS,

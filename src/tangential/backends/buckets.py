@@ -1,0 +1,154 @@
+"""What backends are handed: what a parameter group brings to a step, and the parts of it that can step together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tangential.algorithm import Projection, Rule
+from tangential.backends.opmath import HALF, lifted
+from tangential.backends.sticky import Votes
+from tangential.blocks import Blocks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Weights that take one step together.
+
+    Args:
+        weights: Real tensors of one device and dtype, none of them empty.
+        grads: Their gradients, read and never written.
+        ascend: Whether steps go up the gradients.
+        moments: One list per moment of the rule, in its order; float32 at least.
+        t: The step count all of them have, or one float64 0-d tensor each.
+        blocks: "cosine" (the paper's test), a `Blocks`, or None for weights that are not projected.
+        rule: From a step count to the rule of this step.
+        projection: The settings of lines 6 to 9.
+        votes: What the test said of each weight over the first steps, if that is to decide; else empty.
+    """
+
+    weights: list[Tensor]
+    grads: list[Tensor]
+    ascend: bool
+    moments: tuple[list[Tensor], ...]
+    t: float | list[Tensor]
+    blocks: Blocks | str | None
+    rule: Callable[[Any], Rule]
+    projection: Projection
+    votes: list[Tensor]
+
+    def only(self, at: Sequence[int]) -> Batch:
+        """The weights at these places."""
+        weights, grads = ([x[i] for i in at] for x in (self.weights, self.grads))
+        moments = tuple([moment[i] for i in at] for moment in self.moments)
+        t = [self.t[i] for i in at] if isinstance(self.t, list) else self.t
+        votes = [self.votes[i] for i in at] if self.votes else []
+        return replace(self, weights=weights, grads=grads, moments=moments, t=t, votes=votes)
+
+    def readied(self) -> Batch:
+        """This, with gradients as arithmetic wants them: float32 at least, and of what goes down."""
+        if not self.ascend and self.grads[0].dtype not in HALF:
+            return self
+        grads = [lifted(-g if self.ascend else g) for g in self.grads]
+        return replace(self, grads=grads, ascend=False)
+
+    @property
+    def ballot(self) -> Votes | None:
+        """The votes on all weights, if they are to decide."""
+        return Votes(self.votes, self.t) if self.votes else None
+
+    @property
+    def dim(self) -> int:
+        """The dimension along which sums are kept: that of the blocks, or the output channels."""
+        return self.blocks.dim if isinstance(self.blocks, Blocks) else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lot:
+    """The parameters of one group that have gradients: any devices, dtypes and step counts.
+
+    Args:
+        weights: The parameters.
+        grads: Their gradients, read and never written.
+        moments: One list per moment of the rule, in its order.
+        steps: The steps each has taken.
+        votes: What the test said of each over the first steps, where that is to decide; else empty.
+        said: What the test said of each last, where a backend keeps that; empty under a compiler.
+        backend: The one that is meant to step them.
+        demanded: Whether that was asked for by name.
+        blocks: "cosine" (the paper's test), a `Blocks`, or None.
+        rule: From a step count to the rule of this step.
+        projection: The settings of lines 6 to 9.
+        maximize: Ascend instead of descend.
+        capturable: Step counts stay on the device.
+    """
+
+    weights: list[Tensor]
+    grads: list[Tensor]
+    moments: tuple[list[Tensor], ...]
+    steps: list[Tensor]
+    votes: list[Tensor]
+    said: list[Tensor | None]
+    backend: str
+    demanded: bool
+    blocks: Blocks | str | None
+    rule: Callable[[Any], Rule]
+    projection: Projection
+    maximize: bool
+    capturable: bool
+
+    def only(self, at: list[int]) -> Lot:
+        """The parameters at these places."""
+        if len(at) == len(self.weights):
+            return self
+        weights, grads, steps, said = ([x[i] for i in at] for x in (self.weights, self.grads, self.steps, self.said))
+        moments = tuple([x[i] for i in at] for x in self.moments)
+        votes = [self.votes[i] for i in at] if self.votes else []
+        return replace(self, weights=weights, grads=grads, steps=steps, said=said, moments=moments, votes=votes)
+
+    def batches(self) -> list[Batch]:
+        """Count this step, and part the parameters by what can step together."""
+        if not self.weights:
+            return []
+        torch._foreach_add_(self.steps, 1)  # pyright: ignore[reportPrivateImportUsage]
+        together: dict[Any, list[int]] = {}
+        taken = counts(self.steps, self.capturable)
+        for i, (p, t) in enumerate(zip(self.weights, taken, strict=True)):
+            if p.numel():
+                key = (p.device, p.dtype, t if isinstance(t, float) else None, projected(p, self.blocks))
+                together.setdefault(key, []).append(i)
+        return [
+            Batch(
+                weights=[_real(self.weights[i]) for i in at],
+                grads=[_real(self.grads[i]) for i in at],
+                ascend=self.maximize,
+                moments=tuple([_real(moment[i]) for i in at] for moment in self.moments),
+                t=[taken[i] for i in at] if key[2] is None else key[2],
+                blocks=self.blocks if key[3] else None,
+                rule=self.rule,
+                projection=self.projection,
+                votes=[self.votes[i] for i in at] if self.votes and key[3] else [],
+            )
+            for key, at in together.items()
+        ]
+
+
+def counts(steps: list[Tensor], capturable: bool) -> list[Any]:
+    """Step counts as numbers; as float64 tensors where one lives on a device, or a compiler must see no constants."""
+    if capturable or torch.compiler.is_compiling() or any(not step.is_cpu for step in steps):
+        return [step.double() for step in steps]
+    return torch.stack(steps).tolist()
+
+
+def projected(p: Tensor, blocks: Blocks | str | None) -> bool:
+    """Whether the gate sees this parameter; the paper's test never does one of 0 or 1 dimensions."""
+    return isinstance(blocks, Blocks) or (blocks is not None and p.ndim > 1)
+
+
+def _real(x: Tensor) -> Tensor:
+    """A complex tensor as its real pairs, in a last dimension of their own, so that its rows stay its rows."""
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x

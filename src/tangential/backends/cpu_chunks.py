@@ -1,0 +1,187 @@
+"""Steps on a CPU: pieces of weights that fit the cache, so that what one pass wrote is still there for the next.
+
+Small weights step together, a large one in pieces of rows. The paper's test is asked of a large weight first, and what
+it says is read at once, which is free on a CPU: then the weight steps as one whose blocks are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tangential.backends import torch_fused as native
+from tangential.backends.buckets import Batch
+from tangential.backends.foreach import advance, angle_sums, direction, keep, move, rows, sums
+from tangential.backends.rows import lay_out
+from tangential.backends.tensor_list import Bundle
+from tangential.blocks import Blocks
+from tangential.kernels.plan import form
+
+PIECE = 1 << 19
+"""Elements per piece: 2 MiB in float32, small enough for a cache, large enough to hide Python's overhead."""
+
+Advance = Callable[[Batch], Bundle]
+"""Writes the moments of a batch and returns the direction."""
+
+
+def chunked(batch: Batch) -> None:
+    """Take one step, piece by piece."""
+    batch = replace(batch, projection=replace(batch.projection, lr=float(batch.projection.lr)))
+    for alike in _by_count(batch):
+        dense, loose = _by_form(alike)
+        for part, fused in ((dense, native.knows), (loose, lambda _: False)):
+            if part.weights:
+                _step(part, fused(part))
+
+
+def _step(batch: Batch, fused: bool) -> None:
+    """Take one step; `fused` tells whether torch's own fused optimizers may help."""
+    if fused and batch.blocks is None and batch.weights[0].dtype == batch.moments[0][0].dtype:
+        native.descend(batch)
+        return
+    forward = native.advance if fused else advance
+    for span in _spans(batch):
+        if isinstance(span.blocks, str):
+            for known in _decided(span):
+                _step(known, fused)
+        elif span.weights[0].numel() <= PIECE:
+            _whole(span, forward)
+        else:
+            _large(span, forward)
+
+
+def _whole(batch: Batch, advance: Advance) -> None:
+    """All at once, as `foreach` does it."""
+    batch = batch.readied()
+    u = advance(batch)
+    move(batch, batch.projection.plain if batch.blocks is None else keep(batch, sums(batch, u)), u)
+
+
+def _large(batch: Batch, advance: Advance) -> None:
+    """Pieces on their own where blocks end with them; else sums of all, one gate, and the directions once more."""
+    size = _rows_together(batch)
+    step = max(1, PIECE * rows(batch.weights[0], batch.dim) // batch.weights[0].numel())
+    if size <= step:
+        for piece in _cut(batch, step // size * size):
+            _whole(piece, advance)
+        return
+    pieces = list(_cut(batch, step))
+    found = [sums(piece, advance(piece)) for piece in (p.readied() for p in pieces)]
+    factors = keep(batch, torch.cat(found, 1)).split([x.shape[1] for x in found])
+    for piece, factor in zip(pieces, factors, strict=True):
+        piece = piece.readied()
+        move(piece, factor, direction(piece))
+
+
+def _decided(batch: Batch) -> Iterator[Batch]:
+    """The weights with the blocks that the paper's test, or its majority, sees in them now."""
+    ballot = batch.ballot
+    if ballot and ballot.closed:
+        views = ballot.majority()
+    else:
+        layout = lay_out(tuple(tuple(w.shape) for w in batch.weights), "cosine", batch.weights[0].device)
+        views = layout.views(_angle_sums(batch), batch.projection, ballot)
+    by_channel, by_layer = (view.tolist() for view in views)
+    batch = replace(batch, votes=[])
+    at = range(len(batch.weights))
+    for blocks, places in (
+        (Blocks(), [i for i in at if by_channel[i]]),
+        (None, [i for i in at if not by_channel[i] and not by_layer[i]]),
+        *((Blocks(size=None), [i]) for i in at if by_layer[i]),
+    ):
+        if places:
+            yield replace(batch.only(places), blocks=blocks)
+
+
+def _angle_sums(batch: Batch) -> Tensor:
+    """The sums that the paper's test asks for, of small weights at once, of a large one in pieces."""
+    (w, *others) = batch.weights
+    pieces = _cut(batch, max(1, PIECE * len(w) // w.numel())) if not others else [batch]
+    return torch.cat([angle_sums(piece.readied()) for piece in pieces], 1)
+
+
+def _rows_together(batch: Batch) -> int:
+    """Rows that a cut must not part: those of a block; all where blocks are uneven."""
+    if batch.blocks is None:
+        return 1
+    assert isinstance(batch.blocks, Blocks), "the test has been asked"
+    size = batch.blocks.size if batch.blocks.segments is None else None
+    return size or rows(batch.weights[0], batch.dim)
+
+
+def _cut(batch: Batch, step: int) -> Iterator[Batch]:
+    """One weight in pieces of as many rows."""
+    (w,) = batch.weights
+    for start in range(0, rows(w, batch.dim), step):
+        stop = min(start + step, rows(w, batch.dim))
+
+        def piece(tensors: list[Tensor], at: int = start, length: int = stop - start) -> list[Tensor]:
+            return [x.narrow(batch.dim, at, length) if x.ndim else x for x in tensors]
+
+        moments = tuple(map(piece, batch.moments))
+        yield replace(batch, weights=piece(batch.weights), grads=piece(batch.grads), moments=moments)
+
+
+def _spans(batch: Batch) -> Iterator[Batch]:
+    """As many small weights as fit a piece, or one large weight."""
+    small: list[int] = []
+    room = PIECE
+    for i, w in enumerate(batch.weights):
+        if w.numel() > PIECE:
+            yield batch.only([i])
+            continue
+        if w.numel() > room:
+            yield batch.only(small)
+            small, room = [], PIECE
+        small.append(i)
+        room -= w.numel()
+    if small:
+        yield batch.only(small)
+
+
+def _by_count(batch: Batch) -> Iterator[Batch]:
+    """The weights that have taken as many steps."""
+    if not isinstance(batch.t, list):
+        yield batch
+        return
+    together: dict[float, list[int]] = {}
+    for i, t in enumerate(torch.stack(batch.t).tolist()):
+        together.setdefault(t, []).append(i)
+    for t, at in together.items():
+        yield replace(batch.only(at), t=t)
+
+
+def _by_form(batch: Batch) -> tuple[Batch, Batch]:
+    """Those whose rows lie one after another, as matrices, and the others as they are."""
+    seen = [_matrix(batch, i) for i in range(len(batch.weights))]
+    dense = batch.only([i for i, shape in enumerate(seen) if shape])
+    shapes = [shape for shape in seen if shape]
+    blocks = replace(batch.blocks, dim=0) if isinstance(batch.blocks, Blocks) else batch.blocks
+
+    def flat(tensors: list[Tensor]) -> list[Tensor]:
+        pairs = zip(tensors, shapes, strict=True)
+        return [x if x.shape == shape else x.as_strided(shape, (*shape[1:], 1)) for x, shape in pairs]
+
+    moments = tuple(map(flat, dense.moments))
+    dense = replace(dense, weights=flat(dense.weights), grads=flat(dense.grads), moments=moments, blocks=blocks)
+    return dense, batch.only([i for i, shape in enumerate(seen) if not shape])
+
+
+def _matrix(batch: Batch, i: int) -> tuple[int, ...] | None:
+    """`(rows, elements of each)`, or `(elements,)` without blocks, if a weight, its gradient and moments all lie so."""
+    w = batch.weights[i]
+    alike = (batch.grads[i], *(moment[i] for moment in batch.moments))
+    if w.is_contiguous() and all(x.is_contiguous() for x in alike):
+        if batch.blocks is None:
+            return (w.numel(),)
+        if batch.dim == 0 and w.ndim:
+            return w.shape[0], w.numel() // w.shape[0]
+    seen = form(w.shape, w.stride(), batch.dim)
+    if seen is None or any(x.stride() != w.stride() for x in alike):
+        return None
+    if batch.blocks is None:
+        return (w.numel(),)
+    return (seen.rows, seen.cols) if seen.slabs == 1 else None

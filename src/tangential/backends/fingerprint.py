@@ -1,0 +1,97 @@
+"""How parameters look to a kernel: everything that a plan for them depends on, asked for as cheaply as can be.
+
+After a step over a large model nothing of this is left in a cache, and a small model's step is not much longer than
+asking. So no list is kept that could be compared piece by piece instead (what is kept makes Python's garbage collector
+run), and what only this package writes is known by its identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, compress
+from operator import attrgetter, eq, is_, not_
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from tangential.backends.buckets import Lot
+
+T = TypeVar("T")
+_shape, _dtype = attrgetter("shape"), attrgetter("dtype")
+
+
+def joined(columns: Iterable[Sequence[T]]) -> list[T]:
+    """Columns of several groups, one behind the other."""
+    return list(chain.from_iterable(columns))
+
+
+def addresses(tensors: Iterable[Tensor]) -> list[int]:
+    """Where tensors begin."""
+    return list(map(Tensor.data_ptr, tensors))
+
+
+def _same(ask: Callable[[Any], Any], tensors: Sequence[Tensor], answers: Sequence[Any]) -> bool:
+    """Whether a question still has the same answers. None of them is kept."""
+    return all(map(eq, map(ask, tensors), answers))
+
+
+class _Layouts:
+    """The strides of tensors of known shapes. Whether one is contiguous is much the cheaper question."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.contiguous = list(map(Tensor.is_contiguous, tensors))
+        self.others = list(map(not_, self.contiguous))
+        self.strides = list(map(Tensor.stride, compress(tensors, self.others))) if any(self.others) else []
+
+    def hold(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether these tensors have the same."""
+        if list(map(Tensor.is_contiguous, tensors)) != self.contiguous:
+            return False
+        return not self.strides or _same(Tensor.stride, list(compress(tensors, self.others)), self.strides)
+
+
+class Look:
+    """The parameters of some groups as they were when a plan was made for them.
+
+    A tensor that keeps its address keeps its dtype and layout, but for a gradient, which is a new one every step, and a
+    weight, which is not this package's to watch over.
+    """
+
+    def __init__(self, lots: Sequence[Lot]) -> None:
+        weights, grads = joined(lot.weights for lot in lots), joined(lot.grads for lot in lots)
+        self.groups = [(lot.blocks, len(lot.weights)) for lot in lots]
+        self.owned = self._owned(lots)
+        self.memory = [x.untyped_storage() for x in self.owned if x is not None]  # outlives a change of `.data`
+        self.places = [addresses(column) for column in self._columns(weights, lots)]
+        self.shapes, self.dtypes = list(map(_shape, weights)), list(map(_dtype, weights))
+        self.grad_dtypes, self.grad_types = list(map(_dtype, grads)), list(map(type, grads))
+        self.layouts, self.grad_layouts = _Layouts(weights), _Layouts(grads)
+
+    @staticmethod
+    def _owned(lots: Sequence[Lot]) -> list[Tensor | None]:
+        """What only this package writes to."""
+        return joined(column for lot in lots for column in (lot.steps, lot.said, lot.votes))
+
+    @staticmethod
+    def _columns(weights: list[Tensor], lots: Sequence[Lot]) -> list[list[Tensor]]:
+        return [weights, *(joined(columns) for columns in zip(*(lot.moments for lot in lots), strict=True))]
+
+    def holds(self, lots: Sequence[Lot]) -> bool:
+        """Whether the groups still look so."""
+        weights, grads = joined(lot.weights for lot in lots), joined(lot.grads for lot in lots)
+        owned = self._owned(lots)
+        return (
+            [(lot.blocks, len(lot.weights)) for lot in lots] == self.groups
+            and len(owned) == len(self.owned)
+            and all(map(is_, owned, self.owned))
+            and list(map(type, grads)) == self.grad_types
+            and all(
+                addresses(column) == place
+                for column, place in zip(self._columns(weights, lots), self.places, strict=True)
+            )
+            and _same(_shape, weights, self.shapes)
+            and _same(_dtype, weights, self.dtypes)
+            and _same(_dtype, grads, self.grad_dtypes)
+            and self.layouts.hold(weights)
+            and self.grad_layouts.hold(grads)
+        )

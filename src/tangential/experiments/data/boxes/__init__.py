@@ -1,0 +1,1 @@
+"""Data sets of annotated images for object detection, and their transforms."""

@@ -1,0 +1,112 @@
+"""Omniglot (Lake et al., 2015): handwritten characters of many alphabets, tested on alphabets never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tangential.experiments.data.cache import kept_tensor
+from tangential.experiments.data.images.in_memory import InMemory, Part
+from tangential.experiments.data.images.synthetic import Gratings
+from tangential.experiments.data.locations import cache_folder, locate, unpacked
+
+_GET = "https://github.com/brendenlake/omniglot (python/*.zip)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Omniglot(InMemory):
+    """Characters that twenty people drew once each; ink is 255, paper 0.
+
+    Args:
+        root: The folder of the data sets, in which the authors' zip files lie under `omniglot`, `omniglot/python` or
+            `omniglot-small`; None for the one that `TANGENTIAL_DATA` names.
+        train: The file of the training alphabets, without `.zip`.
+        test: That of the test alphabets. Alphabets that are in both are left out of the test. The whole data set is
+            `images_background` and `images_evaluation`.
+        side: Height and width that the 105 pixels of the files are reduced to.
+        limit: See `InMemory`, as for the rest.
+
+    Raises:
+        ValueError: A side below one, or what `InMemory` raises.
+    """
+
+    root: str | None = None
+    train: str = "images_background_small1"
+    test: str = "images_background_small2"
+    side: int = 28
+
+    channels = 1
+    mean = (0.08,)
+    std = (0.24,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.side < 1:
+            raise ValueError(f"side={self.side}: must be at least 1")
+
+    @property
+    def classes(self) -> int:
+        """How many characters there are to train on."""
+        return len(self.names("train"))
+
+    def names(self, split: Part) -> list[str]:
+        """Name the characters of one split, `ALPHABET/characterNN`, in the order of their classes."""
+        folder = self._folder(getattr(self, split))
+        others = set() if split == "train" else _alphabets(self._folder(self.train))
+        names = [f"{path.parent.name}/{path.name}" for path in _characters(folder) if path.parent.name not in others]
+        if not names:
+            raise ValueError(f"{folder} has no alphabets that {self.train} has not, so nothing to test on")
+        return names
+
+    def read(self, split: Part) -> tuple[Tensor, Tensor]:
+        """Read one split; the second time from the cache."""
+        folder, names = self._folder(getattr(self, split)), self.names(split)
+        files = [sorted((folder / name).glob("*.png")) for name in names]
+        kept = cache_folder() / f"omniglot-{folder.parent.name}-{split}-{len(names)}-{self.side}.pt"
+        images = kept_tensor(kept, lambda: _drawn([path for each in files for path in each], self.side))
+        return images, torch.arange(len(names)).repeat_interleave(torch.tensor([len(each) for each in files]))
+
+    def smoke(self) -> Gratings:
+        """Take 16 generated images of the same size, of four classes."""
+        return Gratings(channels=1, classes=4, side=self.side, mean=self.mean, std=self.std)
+
+    def _folder(self, name: str) -> Path:
+        places = [f"{home}/{name}.zip" for home in ("omniglot", "omniglot/python", "omniglot-small")]
+        archive = locate(self.root, *places, get=_GET, size="10 MB")
+        return unpacked(archive) / name
+
+
+def _alphabets(folder: Path) -> set[str]:
+    return {path.parent.name for path in _characters(folder)}
+
+
+@lru_cache(maxsize=8)
+def _characters(folder: Path) -> list[Path]:
+    """The folders of all characters, in order.
+
+    Raises:
+        ValueError: There are none.
+    """
+    found = sorted(path.parent for path in folder.glob("*/*/*_01.png"))
+    if not found:
+        raise ValueError(f"{folder} has no ALPHABET/CHARACTER/*.png; get it again from {_GET}")
+    return found
+
+
+def _drawn(paths: Sequence[Path], side: int) -> Tensor:
+    """Ink as bytes, `(count, 1, side, side)`; each pixel is the mean over what it covers."""
+    images = torch.empty(len(paths), 1, side, side, dtype=torch.uint8)
+    for image, path in zip(images, paths, strict=True):
+        try:
+            with Image.open(path) as file:
+                small = file.convert("L").resize((side, side), Image.Resampling.BOX)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read ({error}); get the zip file again") from error
+        image[0] = 255 - torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(side, side)
+    return images

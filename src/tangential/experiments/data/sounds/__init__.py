@@ -1,0 +1,1 @@
+"""Data sets of sound clips, and the decoding of audio files."""

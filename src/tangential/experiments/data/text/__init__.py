@@ -1,0 +1,1 @@
+"""Text corpora, tokenizers, and the streams a language model reads."""

@@ -1,0 +1,54 @@
+"""Text drawn from a fixed seed, that needs no data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tangential.experiments.data.images.in_memory import Part
+from tangential.experiments.data.text.tokenizers import Characters
+
+_WORDS = ("a", "ba", "do", "lu", "mira", "no", "tesi", "vo")
+_SEEDS = {"train": 1, "test": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Babble:
+    """Words without meaning in random order, character by character.
+
+    Args:
+        count: Characters of each part.
+
+    Raises:
+        ValueError: Fewer than two characters.
+
+    Example:
+        >>> Babble(count=6).load("train").shape, len(Babble().lengths())
+        (torch.Size([6]), 15)
+    """
+
+    count: int = 257
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ValueError(f"count={self.count}: must be at least 2, one character and the next")
+
+    def load(self, split: Part) -> Tensor:
+        """Draw one part; the same one at every call."""
+        draw = torch.Generator().manual_seed(_SEEDS[split])
+        drawn = torch.randint(len(_WORDS), (self.count,), generator=draw)  # a word has a letter at least
+        return Characters().encode(_learned(), " ".join(_WORDS[word] for word in drawn)[: self.count])
+
+    def lengths(self) -> Tensor:
+        """Say how many characters each token stands for: one."""
+        return Characters().lengths(_learned())
+
+    def smoke(self) -> Babble:
+        """They need no data as they are."""
+        return self
+
+
+def _learned() -> str:
+    return Characters().learn(lambda _: [" ".join(_WORDS)])

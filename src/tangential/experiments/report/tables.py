@@ -1,0 +1,289 @@
+"""The table of a comparison: scores over seeds, paired differences, norms and effective steps, first and last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import floor, isnan, log10, nan
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from tangential.experiments.report.comparison import Comparison, Group, Run
+from tangential.experiments.report.curves import Curve, curve
+
+SCORES = 5
+"""The table has columns for at most so many scores."""
+
+_DIFFERENCE = (
+    "Difference: to the baseline, seed by seed{unit}, mean ± standard deviation, "
+    "and a 95 % interval for the mean (bootstrap over the seeds){way}. "
+)
+_EXPLAINED = {
+    "weight norm": "Weight norm: of weights with more than one dimension, after the first → after the last {unit}. ",
+    "effective step": (
+        "Effective step: how far one step moves w/|w|, over these weights and the steps of the first → last {unit}. "
+    ),
+    "ms/step": "Ms/step: forward, backward and update, median over {unit}s, mean over seeds. ",
+    "paper": "Paper: the number that the paper has for this; what is marked so was not verified, or is of other data. ",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell, and the marks behind it."""
+
+    text: str = ""
+    marks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join([self.text, *(f"({mark})" for mark in self.marks)]).strip()
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of a few values; NaN deviation if there is only one."""
+
+    mean: float
+    deviation: float
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Spread:
+        """Summarise at least one value."""
+        return Spread(mean(values), stdev(values) if len(values) > 1 else nan)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a projected optimizer's score is above its baseline's, seed by seed, and a 95 % interval of the mean."""
+
+    spread: Spread
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What the paper has beside our number.
+
+    Args:
+        value: Its number, in the table's unit.
+        source: Where it stands.
+        verified: Whether it was seen in the paper itself.
+        other_data: Whether it is of other data than ours.
+    """
+
+    value: float
+    source: str = ""
+    verified: bool = False
+    other_data: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One optimizer's line: scores in the table's units, `(first, last)` norms and steps, milliseconds."""
+
+    label: str
+    seeds: int
+    scores: Mapping[str, Spread]
+    difference: Difference | None = None
+    paper: Paper | None = None
+    norm: tuple[float, float] | None = None
+    step: tuple[float, float] | None = None
+    ms_per_step: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings, a tuple of cells per row, and what the columns mean."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str
+    sources: tuple[str, ...] = field(default=())
+
+
+def table(comparison: Comparison) -> Table:
+    """Write a comparison's finished runs as a table; a column that no row has is left out."""
+    summary = rows(comparison)
+    scores = [each for each in _scores(comparison) if any(each.key in row.scores for row in summary)]
+    columns = {heading: cells for heading, cells in _columns(summary, scores) if any(cell.text for cell in cells)}
+    columns = {comparison.noun: [Cell(row.label) for row in summary], **columns}
+    return Table(
+        headings=tuple(columns),
+        rows=tuple(zip(*columns.values(), strict=True)),
+        caption=_caption(summary, scores, columns, comparison.unit),
+        sources=tuple(f"{r.label}: {r.paper.source}" for r in summary if r.paper and r.paper.source),
+    )
+
+
+def rows(comparison: Comparison) -> list[Row]:
+    """Summarise the finished runs of each group in a row, in the comparison's order."""
+    baselines = {projected.label: baseline for baseline, projected in comparison.pairs()}
+    scores = _scores(comparison)
+    return [_row(group, baselines.get(group.label), scores) for group in comparison.groups if group.finished]
+
+
+def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000) -> tuple[float, float]:
+    """Bound the mean of the population that a few values came from: a 95 % percentile bootstrap, with a fixed seed.
+
+    Args:
+        values: The sample; with fewer than two there is no interval.
+        resamples: How many samples are drawn from it, with replacement.
+
+    Returns:
+        Lower and upper end; NaN if there is no interval. With a handful of values it is somewhat too narrow.
+
+    Example:
+        >>> low, high = bootstrap_interval([1.0, 2.0, 3.0])
+        >>> 1.0 <= low < 2.0 < high <= 3.0
+        True
+    """
+    if len(values) < 2:
+        return nan, nan
+    draws = np.random.default_rng(0).choice(np.asarray(values), size=(resamples, len(values)))
+    low, high = np.quantile(draws.mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _scores(comparison: Comparison) -> list[Curve]:
+    """The scores that have columns."""
+    return [curve(key, comparison.headlines) for key in comparison.scores[:SCORES]]
+
+
+def _row(group: Group, baseline: Group | None, scores: Sequence[Curve]) -> Row:
+    runs = list(group.finished.values())
+    spreads = {each.key: _last(group, each) for each in scores}
+    head = scores[0] if scores else None
+    return Row(
+        label=group.label,
+        seeds=len(runs),
+        scores={key: Spread.of(list(values.values())) for key, values in spreads.items() if values},
+        difference=_difference(spreads[head.key], _last(baseline, head)) if baseline and head else None,
+        paper=_paper(group),
+        norm=_first_and_last(runs, "weight_norm"),
+        step=_first_and_last(runs, "effective_step"),
+        ms_per_step=_mean_of(runs, "ms_per_step"),
+    )
+
+
+def _last(group: Group, score: Curve) -> dict[int, float]:
+    """Seed -> the last value of a score, in the unit it is shown in."""
+    there = {seed: run.curves[score.key].y for seed, run in group.finished.items() if score.key in run.curves}
+    return {seed: score.scale * float(y[-1]) for seed, y in there.items()}
+
+
+def _difference(ours: dict[int, float], theirs: dict[int, float]) -> Difference | None:
+    """Differences of the seeds that both have."""
+    values = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    return Difference(Spread.of(values), *bootstrap_interval(values)) if values else None
+
+
+def _paper(group: Group) -> Paper | None:
+    """The paper's number for this optimizer, if the settings have one."""
+    numbers: Any = group.settings.get("paper")
+    found = numbers.get(group.settings.get("optimizer")) if isinstance(numbers, dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("value"), int | float):
+        return None
+    return Paper(
+        value=float(found["value"]),
+        source=str(found.get("source") or ""),
+        verified=found.get("verified") is True,
+        other_data=bool(found.get("other_data")),
+    )
+
+
+def _first_and_last(runs: Sequence[Run], key: str) -> tuple[float, float] | None:
+    there = [run.curves[key].y for run in runs if key in run.curves]
+    return (mean(float(y[0]) for y in there), mean(float(y[-1]) for y in there)) if there else None
+
+
+def _mean_of(runs: Sequence[Run], key: str) -> float | None:
+    there = [float(np.median(run.curves[key].y)) for run in runs if key in run.curves]
+    return mean(there) if there else None
+
+
+def _columns(summary: Sequence[Row], scores: Sequence[Curve]) -> list[tuple[str, list[Cell]]]:
+    """Every column the table can have."""
+    columns = [(each.axis.removeprefix("test "), [_score_cell(row, each) for row in summary]) for each in scores]
+    differences = [_difference_cell(row, head) for head in scores[:1] for row in summary]
+    return [
+        *columns[:1],
+        ("paper", [_paper_cell(row.paper) for row in summary]),
+        ("difference", differences),
+        *columns[1:],
+        ("weight norm", [Cell(_arrow(row.norm, "{:.2f}".format)) for row in summary]),
+        ("effective step", [Cell(_arrow(row.step, _scientific)) for row in summary]),
+        ("ms/step", [Cell("" if row.ms_per_step is None else f"{row.ms_per_step:.1f}") for row in summary]),
+    ]
+
+
+def _score_cell(row: Row, score: Curve) -> Cell:
+    spread = row.scores.get(score.key)
+    if spread is None:
+        return Cell()
+    return Cell(_number(spread.mean, score) + _deviation(spread, score))
+
+
+def _difference_cell(row: Row, score: Curve) -> Cell:
+    """Mean and deviation, and the interval under them if there is one, with as many decimals as the score."""
+    difference = row.difference
+    if difference is None:
+        return Cell()
+    decimals = 2 if score.in_percent else _decimals(row.scores[score.key].mean)
+    mean, deviation, low, high = (
+        f"{round(value, decimals) + 0.0:+.{decimals}f}"
+        for value in (difference.spread.mean, difference.spread.deviation, difference.low, difference.high)
+    )
+    spread = "" if isnan(difference.spread.deviation) else f" ± {deviation[1:]}"
+    interval = "" if isnan(difference.low) else f"\n[{low}, {high}]"
+    return Cell(mean + spread + interval)
+
+
+def _decimals(value: float) -> int:
+    """Decimals of a number written with four digits, at most 8."""
+    return min(8, max(0, 3 - floor(log10(abs(value))))) if value else 3
+
+
+def _paper_cell(paper: Paper | None) -> Cell:
+    if paper is None:
+        return Cell()
+    marks = {"unverified": not paper.verified, "other data": paper.other_data}
+    return Cell(f"{paper.value:g}", tuple(mark for mark, holds in marks.items() if holds))
+
+
+def _caption(summary: Sequence[Row], scores: Sequence[Curve], columns: Mapping[str, Any], unit: str) -> str:
+    """Say how many seeds there are and what the columns mean."""
+    counts = {row.seeds for row in summary}
+    seeds = f"{counts.pop()} each" if len(counts) == 1 else ", ".join(f"{row.label} {row.seeds}" for row in summary)
+    said = f"Seeds: {seeds}. "
+    if scores:
+        named = ", ".join(each.title for each in scores)
+        low = [each.title for each in scores if not each.higher_is_better]
+        said += f"{named}: after the last {unit}, mean ± standard deviation over seeds. "
+        said += f"Lower is better: {', '.join(low)}. " if low else ""
+    if "difference" in columns:
+        way = "" if scores[0].higher_is_better else "; below zero is better"
+        said += _DIFFERENCE.format(unit=", in percentage points" if scores[0].in_percent else "", way=way)
+    return said + "".join(text.format(unit=unit) for name, text in _EXPLAINED.items() if name in columns)
+
+
+def _arrow(ends: tuple[float, float] | None, write: Any) -> str:
+    return "" if ends is None else " → ".join(map(write, ends))
+
+
+def _scientific(value: float) -> str:
+    return f"{value:.1e}".replace("e-0", "e-").replace("e+00", "")
+
+
+def _deviation(spread: Spread, score: Curve) -> str:
+    if isnan(spread.deviation):
+        return ""
+    return f" ± {_number(spread.deviation, score)}" if score.in_percent else f" ± {spread.deviation:.2g}"
+
+
+def _number(value: float, score: Curve) -> str:
+    """Two decimals of a percentage, four digits of anything else; a rounded -0.00 is 0.00."""
+    decimals = 2 if score.in_percent else _decimals(value)
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"

@@ -1,0 +1,1 @@
+"""Tuning: the search space, the validation split and the study that searches."""

@@ -1,0 +1,88 @@
+"""A task with part of its training data held out and measured on, so that settings are not chosen on the test data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset
+
+from tangential.experiments.task import Headline, Objective, Record, Split, Task
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A task that trains on part of its training data and is scored on the rest; the test data are not looked at.
+
+    The cut is always the same one. What is held out is read as the training data are, augmentation included.
+
+    Args:
+        task: The whole task.
+        share: How much is held out, between 0 and 1.
+
+    Raises:
+        ValueError: A share out of range.
+    """
+
+    task: Task
+    share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share={self.share}: must be between 0 and 1")
+
+    @property
+    def headline(self) -> Headline:
+        """The task's."""
+        return self.task.headline
+
+    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Any]:
+        """Give the batches of what is kept as "train", and of what is held out as "test".
+
+        Raises:
+            ValueError: The task's batches are not plain samples, so that no part of them can be held out.
+        """
+        whole = self.task.batches("train", batch_size=batch_size, order=torch.Generator())
+        self._check(whole)
+        samples = len(whole.dataset)  # type: ignore[arg-type]
+        numbers = torch.randperm(samples, generator=torch.Generator().manual_seed(0)).tolist()
+        held = max(1, round(self.share * samples))
+        part = sorted(numbers[:held] if split == "test" else numbers[held:])
+        return DataLoader(
+            Subset(whole.dataset, part),
+            batch_size=batch_size,
+            shuffle=order is not None,
+            generator=order,
+            drop_last=whole.drop_last and split == "train",
+            collate_fn=whole.collate_fn,
+            num_workers=whole.num_workers,
+            pin_memory=whole.pin_memory,
+            worker_init_fn=whole.worker_init_fn,
+        )
+
+    def model(self) -> nn.Module:
+        """Make the task's model."""
+        return self.task.model()
+
+    def objectives(self, model: nn.Module) -> Sequence[Objective]:
+        """The task's."""
+        return self.task.objectives(model)
+
+    def score(self, model: nn.Module, batches: Iterable[Any]) -> Record:
+        """Measure as the task does."""
+        return self.task.score(model, batches)
+
+    def smoke(self) -> HeldOut:
+        """Hold out a part of the smoke task."""
+        return HeldOut(self.task.smoke(), self.share)
+
+    def _check(self, loader: DataLoader[Any]) -> None:
+        plain = isinstance(loader.sampler, RandomSampler | SequentialSampler) and loader.batch_size is not None
+        if isinstance(loader.dataset, IterableDataset) or not plain:
+            raise ValueError(
+                f"{type(self.task).__name__}: its training data are not drawn sample by sample, so none can be held"
+                " out; use --on test, and say so with the result"
+            )

@@ -1,0 +1,99 @@
+"""Adversarial robustness: training on attacked images (Madry et al., 2018), and the accuracy on such images."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+from tangential.experiments.data.images.in_memory import Batch, ImageData, loader
+from tangential.experiments.data.images.synthetic import Gratings
+from tangential.experiments.nets.normalized import normalized
+from tangential.experiments.nets.wide_resnet import wide_resnet
+from tangential.experiments.task import Headline, Objective, Record, Split
+from tangential.experiments.tasks.attacks import Attack, attacked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversarial:
+    """Learn the class of an image that was changed to be misread.
+
+    Args:
+        data: The data set.
+        net: Makes the network, given `channels` and `classes`.
+        attack: What the network is trained against.
+        evaluation: What it is tested against.
+        normalize: Whether the network normalises its images by the data's mean and deviation; the paper's does not.
+        workers: Processes that load images from disk; 0 loads in the training's own.
+
+    Example:
+        >>> task = Adversarial(data=Gratings(side=8), net=partial(wide_resnet, depth=10, width=1))
+        >>> batch = next(iter(task.batches("train", batch_size=4)))
+        >>> task.loss(task.model(), batch).shape
+        torch.Size([])
+    """
+
+    data: ImageData = field(default_factory=Gratings)
+    net: partial[nn.Module] = field(default_factory=lambda: partial(wide_resnet))
+    attack: Attack = field(default_factory=Attack)
+    evaluation: Attack = field(default_factory=lambda: Attack(random_start=False))
+    normalize: bool = False
+    workers: int = 0
+
+    @property
+    def headline(self) -> Headline:
+        """Accuracy under attack, in per cent."""
+        return Headline("attacked_accuracy", "attacked accuracy (%)", scale=100.0)
+
+    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Batch]:
+        """Give the batches of one pass, not attacked yet, shuffled by `order` if there is one."""
+        return loader(self.data.load(split), batch_size=batch_size, order=order, workers=self.workers)
+
+    def model(self) -> nn.Module:
+        """Make a new network for this data."""
+        net = self.net(channels=self.data.channels, classes=self.data.classes)
+        return normalized(net, self.data.mean, self.data.std) if self.normalize else net
+
+    def objectives(self, model: nn.Module) -> Sequence[Objective]:
+        """Minimise the cross-entropy on attacked images over all parameters."""
+        return [Objective(self.loss, list(model.parameters()))]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Attack a batch and average the cross-entropy over it, in nats."""
+        images, classes = batch
+        return cross_entropy(model(attacked(model, images, classes, self.attack)), classes)
+
+    def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+        """Measure over all images: `loss` and `accuracy` as they are, `attacked_loss` and `attacked_accuracy` attacked.
+
+        A random start, if the evaluation has one, is the same at every call.
+        """
+        draw = torch.Generator().manual_seed(0)
+        sums: Record = defaultdict(float)
+        count = 0
+        for images, classes in batches:
+            count += len(classes)
+            changed = attacked(model, images, classes, self.evaluation, draw=draw)
+            for prefix, seen in (("", images), ("attacked_", changed)):
+                logits = model(seen)
+                sums[prefix + "loss"] += float(cross_entropy(logits, classes, reduction="sum"))
+                sums[prefix + "accuracy"] += int((logits.argmax(dim=1) == classes).sum())
+        return {name: value / count for name, value in sums.items()}
+
+    def smoke(self) -> Adversarial:
+        """Make the same task on a few generated images of 8 x 8 pixels, with a narrow net and attacks of one step."""
+        narrow = {"width": 1} if "width" in self.net.keywords else {}
+        return replace(
+            self,
+            net=partial(self.net, **narrow),
+            data=Gratings(side=8, mean=self.data.mean, std=self.data.std, padding=1, flip=True),
+            attack=replace(self.attack, steps=1),
+            evaluation=replace(self.evaluation, steps=1),
+            workers=0,
+        )

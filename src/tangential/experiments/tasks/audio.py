@@ -1,0 +1,260 @@
+"""Sounds: the word that is said, or all tags that fit, from waves as they are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, nll_loss
+from torch.utils.data import DataLoader
+
+from tangential.experiments.data.images.in_memory import loader
+from tangential.experiments.data.sounds.clips import Batch, Clips
+from tangential.experiments.data.sounds.synthetic import Tones
+from tangential.experiments.nets.harmonic import harmonic_net
+from tangential.experiments.settings.overrides import FIXED
+from tangential.experiments.task import ACCURACY, Headline, Objective, Split
+
+ROC_AUC = Headline("roc_auc", "ROC-AUC (%)", scale=100.0)
+F1 = Headline("f1", "F1 (%)", scale=100.0)
+
+SMOKE_WIDTH, SMOKE_CHUNKS = 8, 2
+
+A = TypeVar("A", bound="_Audio")
+
+
+class SoundData(Protocol):
+    """What a task of sounds has to know of a data set. Implementations are frozen dataclasses."""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The names of the classes or tags."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second."""
+        ...
+
+    @property
+    def load(self) -> Callable[..., Clips]:
+        """Open one split in windows of `samples`, `chunks` of each clip in testing.
+
+        Raises:
+            ValueError: The data are not there; the error says in one line where to get them and where to put them.
+        """
+        ...
+
+    @property
+    def smoke(self) -> Callable[[], SoundData]:
+        """Give a few sounds of the same kind that need no data."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Audio(ABC):
+    data: SoundData = field(default_factory=Tones)
+    net: partial[nn.Module] = field(default_factory=lambda: partial(harmonic_net))
+    samples: int = 80_000
+    chunks: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "chunks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor: ...
+
+    @abstractmethod
+    def shares(self, logits: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def measured(self, shares: Tensor, targets: Tensor) -> dict[str, float]: ...
+
+    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Batch]:
+        """Give the batches of one pass, shuffled by `order` if there is one; in training without a smaller last one.
+
+        A single clip would have no BatchNorm. As the order changes, no clip is left out for ever.
+        """
+        clips = self.data.load(split, samples=self.samples, chunks=self.chunks)
+        return loader(
+            clips, batch_size=batch_size, order=order, drop_last=split == "train" and len(clips) >= batch_size
+        )
+
+    def model(self) -> nn.Module:
+        """Make a new network for this data.
+
+        Raises:
+            ValueError: The windows are too short for it.
+        """
+        model = self.net(classes=len(self.data.categories), sample_rate=self.data.sample_rate)
+        least = getattr(model, "least_samples", 1)
+        if self.samples < least:
+            raise ValueError(f"samples={self.samples}: this net needs at least {least}")
+        return model
+
+    def objectives(self, model: nn.Module) -> Sequence[Objective]:
+        """Minimise the loss over all parameters."""
+        return [Objective(self.loss, list(model.parameters()))]
+
+    def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+        """Measure over all clips what the class says, each clip's answer being the mean over its chunks."""
+        answers, truths = [], []
+        for waves, targets in batches:
+            # one chunk of each clip at a time, so that testing needs no more memory than training
+            heard = [self.shares(model(waves[:, chunk]).float()) for chunk in range(waves.shape[1])]
+            answers.append(torch.stack(heard).mean(dim=0).cpu())
+            truths.append(targets.cpu())
+        return self.measured(torch.cat(answers), torch.cat(truths))
+
+    def smoke(self: A) -> A:
+        """Make the same task on a few generated tones with a narrow network, for a run of seconds."""
+        narrow = partial(self.net, **self.net.keywords | {"width": SMOKE_WIDTH})
+        least = getattr(narrow(classes=2, sample_rate=self.data.sample_rate), "least_samples", self.samples)
+        return replace(self, data=self.data.smoke(), net=narrow, samples=least, chunks=min(self.chunks, SMOKE_CHUNKS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keyword(_Audio):
+    """Learn which one of some words is said: cross-entropy, and the share of clips that are understood.
+
+    Args:
+        data: The data set.
+        net: Makes the network, given `classes` and `sample_rate`. It turns waves `(batch, samples)` into logits, and
+            may say how many samples it needs as `least_samples`.
+        samples: Length of what it hears at once. Longer clips are cut, shorter ones put into silence, at random places
+            in training.
+        chunks: Evenly spaced windows of a test clip, whose answers are averaged.
+
+    Raises:
+        ValueError: A number below one.
+
+    Example:
+        >>> from tangential.experiments.nets.harmonic import KEYWORD_POOLS
+        >>> task = Keyword(net=partial(harmonic_net, width=4, pools=KEYWORD_POOLS), samples=16128, chunks=1)
+        >>> task.loss(task.model(), next(iter(task.batches("train", batch_size=4)))).shape
+        torch.Size([])
+    """
+
+    chunks: int = 1
+
+    @property
+    def headline(self) -> Headline:
+        """Accuracy, in per cent."""
+        return ACCURACY
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Average the cross-entropy over a batch, in nats."""
+        waves, classes = batch
+        return cross_entropy(model(waves), classes)
+
+    def shares(self, logits: Tensor) -> Tensor:
+        """Give each class's probability, `(batch, classes)`."""
+        return logits.softmax(dim=1)
+
+    def measured(self, shares: Tensor, targets: Tensor) -> dict[str, float]:
+        """Measure `loss` (mean, nats) and `accuracy` (from 0 to 1)."""
+        tiny = torch.finfo(shares.dtype).tiny
+        right = (shares.argmax(dim=1) == targets).double().mean()
+        return {"loss": float(nll_loss(shares.clamp(min=tiny).log(), targets)), "accuracy": float(right)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagging(_Audio):
+    """Learn all tags that fit a sound: a sigmoid and binary cross-entropy for each.
+
+    Args:
+        data: The data set.
+        net: See `Keyword`, as for `samples` and `chunks`.
+        headline: The score that the comparison is about.
+        threshold: The probability from which on a tag counts as given, for F1.
+
+    Raises:
+        ValueError: A threshold outside 0 to 1, or a number below one.
+
+    Example:
+        >>> task = Tagging().smoke()
+        >>> task.loss(task.model(), next(iter(task.batches("train", batch_size=4)))).shape
+        torch.Size([])
+    """
+
+    data: SoundData = field(default_factory=lambda: Tones(several=True))
+    headline: Headline = field(default=ROC_AUC, metadata=FIXED)
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold={self.threshold}: must be from 0 to 1")
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Average the binary cross-entropy over the tags and a batch, in nats."""
+        waves, tags = batch
+        return binary_cross_entropy_with_logits(model(waves), tags)
+
+    def shares(self, logits: Tensor) -> Tensor:
+        """Give each tag's probability, `(batch, tags)`."""
+        return logits.sigmoid()
+
+    def measured(self, shares: Tensor, targets: Tensor) -> dict[str, float]:
+        """Measure `loss` (mean, nats), and from 0 to 1 `roc_auc`, `pr_auc` and `f1`.
+
+        The areas are means over the tags that some test clips have and others have not, `f1` is one over the clips.
+
+        Raises:
+            ValueError: There is no such tag.
+        """
+        loss = torch.nn.functional.binary_cross_entropy(shares, targets)
+        return {"loss": float(loss)} | areas(shares, targets) | {"f1": sample_f1(shares >= self.threshold, targets)}
+
+
+def areas(shares: Tensor, targets: Tensor) -> dict[str, float]:
+    """Measure the mean areas under the tags' ROC and precision-recall curves, `roc_auc` and `pr_auc`, from 0 to 1.
+
+    Args:
+        shares: Each tag's probability, `(count, tags)`.
+        targets: Zeros and ones, likewise.
+
+    Raises:
+        ValueError: No tag has both clips with it and without it, or torchmetrics is not installed.
+
+    Example:
+        >>> areas(torch.tensor([[0.9], [0.1], [0.2]]), torch.tensor([[1.0], [0.0], [0.0]]))
+        {'roc_auc': 1.0, 'pr_auc': 1.0}
+    """
+    measure: Any = _torchmetrics()
+    both = targets.bool().any(dim=0) & ~targets.bool().all(dim=0)
+    if not both.any():
+        raise ValueError("no tag has both test clips with it and without it, so there is nothing to rank")
+    shares, targets = shares[:, both], targets[:, both].long()
+    kinds = {"roc_auc": measure.binary_auroc, "pr_auc": measure.binary_average_precision}
+    return {
+        name: sum(float(kind(share, target)) for share, target in zip(shares.T, targets.T, strict=True)) / len(shares.T)
+        for name, kind in kinds.items()
+    }
+
+
+def sample_f1(given: Tensor, targets: Tensor) -> float:
+    """Average over the clips the F1 of the tags that each was given; 0 for a clip whose right tags are all missed.
+
+    Example:
+        >>> sample_f1(torch.tensor([[True, True], [True, False]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
+        0.5
+    """
+    from sklearn.metrics import f1_score  # costs a second to import
+
+    return float(f1_score(targets.numpy() > 0, given.numpy(), average="samples", zero_division=0.0))  # type: ignore[arg-type]
+
+
+def _torchmetrics() -> Any:
+    try:
+        import torchmetrics.functional.classification as measure
+    except ImportError as error:
+        raise ValueError("scores of tags need torchmetrics: pip install 'tangential[audio]'") from error
+    return measure

@@ -1,0 +1,111 @@
+"""Image classification: cross-entropy, and the share of test images whose class is named right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+from tangential.experiments.data.images.digits import Digits
+from tangential.experiments.data.images.in_memory import Batch, ImageData, loader
+from tangential.experiments.nets.normalized import normalized
+from tangential.experiments.nets.small import conv_net
+from tangential.experiments.task import ACCURACY, Headline, Objective, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """Learn the class of an image.
+
+    Args:
+        data: The data set.
+        net: Makes the network, given `channels` and `classes`; it is made to normalise its images by itself.
+        label_smoothing: Share of a target that is spread evenly over all classes, in training.
+        cutmix: Mix parts of images in training, the part's share drawn from Beta(cutmix, cutmix); 0 for not at all.
+        mixup: Mix whole images likewise; if both are asked for, each batch draws one of the two.
+        workers: Processes that load images from disk; 0 loads in the training's own.
+
+    Raises:
+        ValueError: A share outside 0 to 1, or a negative number.
+
+    Example:
+        >>> task = Classification(data=Digits(limit=32))
+        >>> images, classes = next(iter(task.batches("train", batch_size=8)))
+        >>> images.shape, task.model()(images).shape
+        (torch.Size([8, 1, 8, 8]), torch.Size([8, 10]))
+    """
+
+    data: ImageData = field(default_factory=Digits)
+    net: partial[nn.Module] = field(default_factory=lambda: partial(conv_net))
+    label_smoothing: float = 0.0
+    cutmix: float = 0.0
+    mixup: float = 0.0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing={self.label_smoothing}: must be from 0 to below 1")
+        for name in ("cutmix", "mixup", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0")
+
+    @property
+    def headline(self) -> Headline:
+        """Accuracy, in per cent."""
+        return ACCURACY
+
+    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Batch]:
+        """Give the batches of one pass, shuffled by `order` if there is one."""
+        return loader(self.data.load(split), batch_size=batch_size, order=order, workers=self.workers)
+
+    def model(self) -> nn.Module:
+        """Make a new network for this data."""
+        net = self.net(channels=self.data.channels, classes=self.data.classes)
+        return normalized(net, self.data.mean, self.data.std)
+
+    def objectives(self, model: nn.Module) -> Sequence[Objective]:
+        """Minimise the cross-entropy over all parameters."""
+        return [Objective(self.loss, list(model.parameters()))]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Average the cross-entropy over a batch, mixed and smoothed as the settings say, in nats."""
+        images, targets = self.mixed(*batch)
+        return cross_entropy(model(images), targets, label_smoothing=self.label_smoothing)
+
+    def mixed(self, images: Tensor, classes: Tensor) -> Batch:
+        """Mix the images of a batch among themselves, if the settings ask for it.
+
+        Returns:
+            The images, and either the classes `(batch,)` as they were or each class's share `(batch, classes)`.
+        """
+        kinds = [name for name in ("cutmix", "mixup") if getattr(self, name) > 0]
+        if not kinds:
+            return images, classes
+        kind = kinds[int(torch.randint(len(kinds), ()))]
+        return _mixer(kind, getattr(self, kind), self.data.classes)(images, classes)
+
+    def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+        """Measure over all images: `loss` (mean, nats) and `accuracy` (from 0 to 1)."""
+        loss, right, count = 0.0, 0, 0
+        for images, classes in batches:
+            logits = model(images)
+            loss += float(cross_entropy(logits, classes, reduction="sum"))
+            right += int((logits.argmax(dim=1) == classes).sum())
+            count += len(classes)
+        return {"loss": loss / count, "accuracy": right / count}
+
+    def smoke(self) -> Classification:
+        """Make the same task on a few images that need no data, for a run of seconds."""
+        return replace(self, data=self.data.smoke(), workers=0)
+
+
+def _mixer(kind: str, alpha: float, classes: int) -> Any:
+    from torchvision.transforms import v2  # costs a second to import, and most tasks do without
+
+    return {"cutmix": v2.CutMix, "mixup": v2.MixUp}[kind](alpha=alpha, num_classes=classes)

@@ -1,0 +1,97 @@
+"""Object detection: a detector's own losses, and the average precision of the boxes it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from tangential.experiments.data.boxes.annotated import Batch, collated
+from tangential.experiments.data.boxes.coco import Coco
+from tangential.experiments.data.boxes.synthetic import Shapes
+from tangential.experiments.data.boxes.transforms import SquareView, StretchedView
+from tangential.experiments.data.boxes.voc import Voc
+from tangential.experiments.nets.centernet import centernet
+from tangential.experiments.settings.overrides import FIXED
+from tangential.experiments.task import Headline, Objective, Split
+from tangential.experiments.tasks.average_precision import coco_precision, voc_precision
+
+AP = Headline("ap", "AP (%)", scale=100.0)
+AP50 = Headline("ap50", "AP50 (%)", scale=100.0)
+SMOKE_WIDTH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """Learn to find things and to draw boxes around them.
+
+    Args:
+        data: The pictures.
+        view: How the network sees them.
+        net: Makes the network, given `classes`, without the background, and `size`, that of the view. In training
+            mode it is called with images and targets and gives a dict of losses; in evaluation mode with images, and
+            it gives the boxes, labels and scores of each: the manner of torchvision's detectors.
+        headline: The score that the comparison is about.
+        workers: Processes that read pictures; 0 reads them in the process that trains.
+
+    Example:
+        >>> from tangential.experiments.nets.centernet import plain_neck
+        >>> net = partial(centernet, width=4, blocks=1, neck=partial(plain_neck))
+        >>> task = Detection(data=Shapes(), view=SquareView(size=64), net=net)
+        >>> batch = next(iter(task.batches("train", batch_size=4)))
+        >>> task.loss(task.model(), batch).shape
+        torch.Size([])
+    """
+
+    data: Voc | Coco | Shapes = field(default_factory=Coco)
+    view: SquareView | StretchedView = field(default_factory=SquareView)
+    net: partial[nn.Module] = field(default_factory=lambda: partial(centernet))
+    headline: Headline = field(default=AP, metadata=FIXED)
+    workers: int = 0
+
+    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Any]:
+        """Give the batches of one pass (`data.boxes.annotated.Batch`), shuffled by `order` if there is one."""
+        pictures = self.data.load(split, self.view.transform(split))
+        return DataLoader(
+            pictures,
+            batch_size=self.view.batch_size(split, batch_size),
+            shuffle=order is not None,
+            generator=order,
+            collate_fn=collated,
+            num_workers=self.workers,
+        )
+
+    def model(self) -> nn.Module:
+        """Make a new network for these classes and this size."""
+        return self.net(classes=len(self.data.categories), size=self.view.size)
+
+    def objectives(self, model: nn.Module) -> Sequence[Objective]:
+        """Minimise the sum of the detector's losses over all parameters."""
+        return [Objective(self.loss, list(model.parameters()))]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Add up what the detector says it lost on a batch."""
+        images, targets = batch
+        return torch.stack(list(model(images, targets).values())).sum()
+
+    def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+        """Measure over all pictures: COCO's `ap`, `ap50` and `ap75`, and Pascal's `voc_ap`, from 0 to 1."""
+        found, truths = [], []
+        for images, targets in batches:
+            found += [_on_cpu(each) for each in model(images)]
+            truths += [_on_cpu(each) for each in targets]
+        return coco_precision(found, truths) | {"voc_ap": voc_precision(found, truths)}
+
+    def smoke(self) -> Detection:
+        """Make the same task on 16 generated pictures, with a narrow network, for a run of seconds."""
+        narrow = partial(self.net, **self.net.keywords | {"width": SMOKE_WIDTH, "weights": None})
+        return replace(self, data=Shapes(), view=self.view.smoke(), net=narrow, workers=0)
+
+
+def _on_cpu(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu() for name, value in values.items()}

@@ -1,0 +1,106 @@
+"""Where the numbers of a run are written as well: TensorBoard, Weights & Biases, CSV, by Fabric's loggers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from tangential.experiments.runs.folder import RunFolder
+
+LOGGERS = ("tensorboard", "wandb", "csv", "none")
+
+
+class Logger(Protocol):
+    """What Fabric's loggers do."""
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Write the numbers of a step."""
+        ...
+
+    def finalize(self, status: str) -> None:
+        """Write what is left."""
+        ...
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Raise ValueError for a name that is unknown, or whose package is not installed."""
+    packages = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
+    for name in names:
+        if name not in LOGGERS:
+            raise ValueError(f"logger={name}: choose from {', '.join(LOGGERS)}")
+        try:
+            if name in packages:
+                __import__(packages[name])
+        except ImportError as error:
+            raise ValueError(f"logger={name}: {name} is not installed; run: pip install {name}") from error
+
+
+@contextmanager
+def logging(names: Sequence[str], folder: RunFolder, done: int) -> Iterator[list[Logger]]:
+    """Open the loggers of a run.
+
+    Args:
+        names: Some of `LOGGERS`.
+        folder: The run; each logger has a folder of its own in it.
+        done: Epochs that were logged before; what a killed run logged beyond them is replaced.
+    """
+    loggers = [_OPEN[name](folder, done) for name in names if name != "none"]
+    status = "failed"
+    try:
+        yield loggers
+        status = "success"
+    finally:
+        for each in loggers:
+            _close(each, status)
+
+
+def log_record(loggers: Sequence[Logger], record: Mapping[str, float]) -> None:
+    """Log the record of an epoch."""
+    for each in loggers:
+        each.log_metrics({name: value for name, value in record.items() if name != "epoch"}, step=int(record["epoch"]))
+
+
+def _close(logger: Any, status: str) -> None:
+    logger.finalize(status)
+    if type(logger).__name__ == "WandbLogger":  # it leaves its run open, for the next run's records to go to
+        logger.experiment.finish(exit_code=int(status != "success"))
+
+
+def _tensorboard(folder: RunFolder, done: int) -> Logger:
+    from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+
+    return TensorBoardLogger(folder.path, name="tensorboard", version="", purge_step=done + 1)
+
+
+def _csv(folder: RunFolder, done: int) -> Logger:
+    from lightning.fabric.loggers.csv_logs import CSVLogger
+
+    (folder.path / "csv" / "metrics.csv").unlink(missing_ok=True)  # it would be deleted, with a warning
+    logger = CSVLogger(folder.path, name="csv", version="", flush_logs_every_n_steps=1)
+    for record in folder.metrics()[:done]:
+        log_record([logger], record)
+    return logger
+
+
+def _wandb(folder: RunFolder, done: int) -> Logger:
+    from lightning.pytorch.loggers import WandbLogger
+
+    settings = folder.settings()
+    # W&B keeps what a run has logged, and refuses a step that goes back
+    id_file = folder.path / "wandb-id"
+    if not id_file.exists():
+        id_file.write_text(os.urandom(8).hex())
+    return WandbLogger(
+        project="tangential",
+        group=str(settings.get("recipe")),
+        name=f"{settings.get('recipe')}-{folder.path.name}",
+        id=id_file.read_text(),
+        resume="allow",
+        save_dir=folder.path,
+        config=settings,
+    )
+
+
+_OPEN = {"tensorboard": _tensorboard, "csv": _csv, "wandb": _wandb}

@@ -1,0 +1,305 @@
+"""The one training loop: a plan in, one record per epoch out, and a state from which it goes on bit for bit.
+
+The loop knows what a task can do, not which task it is, and is handed an optimizer without knowing which. In several
+processes each takes its share of every batch and all step alike, so that their number is no setting of a run.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tangential.experiments.task import Record, Task
+from tangential.experiments.training.devices import (
+    PRECISIONS,
+    placed,
+    random_states,
+    same_weights,
+    set_random_state,
+    start,
+)
+from tangential.experiments.training.learner import Player
+from tangential.experiments.training.resumable_loader import Feed
+from tangential.experiments.training.sync_batchnorm import share_batch_norm
+from tangential.telemetry import directions, effective_step, matrices, mean_norm
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One run: everything that decides its result.
+
+    Args:
+        task: What is learned.
+        optimizer: Makes an optimizer from an objective's parameters, e.g. `partial(SGD, lr=0.1)`.
+        schedule: Makes the learning rate schedule from the optimizer and the number of steps of the whole run.
+        epochs: Passes over the training data.
+        batch_size: Samples per step, over all processes.
+        seed: Decides the initial weights and the order of the data, whatever the optimizer.
+        accumulate: How many parts a process takes a batch in, one after the other, to need less memory. BatchNorm then
+            sees the parts.
+        clip_norm: Scale the gradients so that their norm together is at most this.
+        clip_value: Cut the elements of the gradients at this absolute value, before their norm is looked at.
+        ema: Score an exponential moving average of the weights with this decay per step, e.g. 0.9999.
+        precision: "32", "64", "bf16-mixed" or "16-mixed".
+        compile: Whether to compile the model with `torch.compile`.
+        watch_every: Record the weights each so many steps; none for 100 to 200 records in all, 0 for no records.
+    """
+
+    task: Task
+    optimizer: Callable[[Iterable[Any]], Optimizer]
+    schedule: Callable[[Optimizer, int], LRScheduler]
+    epochs: int
+    batch_size: int
+    seed: int
+    accumulate: int = 1
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    ema: float | None = None
+    precision: str = "32"
+    compile: bool = False
+    watch_every: int | None = None
+
+
+@dataclass
+class _Epoch:
+    """What the steps of the epoch under way add to its record."""
+
+    losses: list[dict[str, Tensor]] = field(default_factory=list)
+    moved: list[Tensor] = field(default_factory=list)
+    stepping: float = 0.0
+    seconds: float = 0.0
+    lr: float = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        names = self.losses[0] if self.losses else {}
+        return {
+            "losses": {name: torch.stack([each[name] for each in self.losses]) for name in names},
+            "moved": torch.stack(self.moved) if self.moved else torch.empty(0),
+            "stepping": self.stepping,
+            "seconds": self.seconds,
+            "lr": self.lr,
+        }
+
+    @staticmethod
+    def of(state: dict[str, Any], device: torch.device) -> _Epoch:
+        losses = {name: values.to(device) for name, values in state["losses"].items()}
+        moved = list(state["moved"].to(device))
+        steps = [{name: values[i] for name, values in losses.items()} for i in range(len(moved))]
+        return _Epoch(steps, moved, state["stepping"], state["seconds"], state["lr"])
+
+
+class Training:
+    """A model being trained, epoch by epoch.
+
+    It seeds torch's global generators and draws from them, so one training at a time.
+
+    Args:
+        plan: What to train.
+        fabric: Where; one process on the best device there is if not given.
+
+    Raises:
+        ValueError: A setting out of range, as the task, the optimizer or the schedule says it.
+    """
+
+    def __init__(self, plan: Plan, fabric: Fabric | None = None) -> None:
+        self._fabric = fabric = fabric or start(precision=plan.precision)
+        if fabric.strategy.precision.precision != PRECISIONS[plan.precision]:
+            raise ValueError(f"precision={plan.precision}, but the devices were set up for another")
+        torch.manual_seed(plan.seed)
+        self.epoch = 0
+        self.batch = 0
+        self._under_way = _Epoch()
+        self._random: list[dict[str, Tensor]] | None = None
+        self._plan = plan
+        self._order = torch.Generator().manual_seed(plan.seed)
+        self._order_state = self._order.get_state()
+        loader = plan.task.batches("train", batch_size=plan.batch_size, order=self._order)
+        self._feed = Feed(loader, seed=plan.seed, fabric=fabric, parts=plan.accumulate)
+        self._test_batches = plan.task.batches("test", batch_size=plan.batch_size)
+        self.model = self._made(plan.task.model())
+        self._average = _average(self.model, plan.ema)
+        made = {name: getattr(plan, name) for name in ("optimizer", "schedule", "clip_norm", "clip_value")}
+        objectives = plan.task.objectives(self.model)
+        self._players = [Player(each, steps=self.steps, fabric=fabric, **made) for each in objectives]
+        if plan.compile:
+            self.model.compile()
+        if fabric.global_rank:
+            torch.manual_seed(plan.seed + (fabric.global_rank << 32))  # dropout differs where the samples do
+
+    def _made(self, model: nn.Module) -> nn.Module:
+        """The model in its precision, on its device, and one with those of the other processes."""
+        if self._fabric.world_size > 1:
+            model = share_batch_norm(model, self._fabric.device)
+        model = self._fabric.to_device(self._fabric.strategy.precision.convert_module(model))
+        same_weights(self._fabric, model)
+        return model
+
+    @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The optimizer of each objective, by its name: what telemetry watches."""
+        return {each.name: each.optimizer for each in self._players}
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch."""
+        return len(self._feed)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self._plan.epochs * self.batches
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken."""
+        return self.epoch * self.batches + self.batch
+
+    def run_epoch(self, pause: Callable[[], None] = lambda: None) -> Record:
+        """Train for one pass over the data, or for what is left of it, and measure the model.
+
+        Args:
+            pause: Called after each step and between the batches of the test; `state_dict` may be taken in it, and an
+                error that it raises stops the epoch there.
+
+        Returns:
+            `epoch` (from 1), `train_loss` (mean over the steps), the task's scores as `test_<name>`, `weight_norm`
+            (after the last step), `effective_step` (mean over the steps), `lr` (of the last step), `seconds` (the whole
+            epoch) and `ms_per_step` (forward, backward and update, without the measuring).
+
+        Raises:
+            FloatingPointError: A loss, a gradient, a score or a norm is not finite.
+        """
+        started = time.perf_counter() - self._under_way.seconds
+        weights = matrices(self.model.parameters())
+        before = directions(weights)
+        self.model.train()
+        for parts in self._feed.epoch(self.epoch, taken=self.batch, ready=self._restore_random):
+            self._under_way.lr = float(self._players[-1].lr)
+            step_started = time.perf_counter()
+            losses = self._step(parts)
+            self._under_way.stepping += time.perf_counter() - step_started
+            after = directions(weights)
+            self._under_way.losses.append(losses)
+            self._under_way.moved.append(effective_step(before, after))
+            before = after
+            self.batch += 1
+            self._under_way.seconds = time.perf_counter() - started
+            pause()
+        record = self._record(weights, self._score(pause)) | {"seconds": time.perf_counter() - started}
+        record["ms_per_step"] = 1000 * self._under_way.stepping / len(self._under_way.losses)
+        self.epoch, self.batch, self._under_way = self.epoch + 1, 0, _Epoch()
+        self._order_state = self._order.get_state()
+        return record
+
+    def _step(self, parts: list[tuple[float, Any]]) -> dict[str, Tensor]:
+        """Let each objective take its step on a batch; their losses."""
+        try:
+            losses = {each.name: each.step(self.model, parts) for each in self._players}
+        except FloatingPointError as error:
+            place = f"step {self.step + 1} (epoch {self.epoch + 1}, batch {self.batch + 1} of {self.batches})"
+            raise FloatingPointError(f"{error} in {place}; try a smaller learning rate") from error
+        if self._average is not None:
+            self._average.update_parameters(self.model)
+        return losses
+
+    def _record(self, weights: list[Tensor], scores: Record) -> Record:
+        record = {
+            "epoch": self.epoch + 1,
+            **self._mean_losses(self._under_way.losses),
+            **{f"test_{name}": value for name, value in scores.items()},
+            "weight_norm": float(mean_norm(weights)),
+            "effective_step": float(torch.stack(self._under_way.moved).mean()),
+            "lr": self._under_way.lr,
+        }
+        for name, value in record.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"{name} became {value} in epoch {record['epoch']}; try a smaller learning rate"
+                )
+        return record
+
+    def _mean_losses(self, losses: list[dict[str, Tensor]]) -> Record:
+        """Average over the steps: the last objective's as `train_loss`, any other's as `train_loss_<name>`."""
+        means = {name: float(torch.stack([each[name] for each in losses]).mean()) for name in losses[0]}
+        last = self._players[-1].name
+        return {"train_loss": means.pop(last), **{f"train_loss_{name}": value for name, value in means.items()}}
+
+    @torch.no_grad()
+    def _score(self, pause: Callable[[], None]) -> Record:
+        """Measure on all test batches in every process, and take the first one's numbers."""
+        model = self.model if self._average is None else self._average.module
+        self._random = random_states(self._fabric)  # a run that is stopped in the middle measures again
+        model.eval()
+        with self._fabric.autocast():
+            scores = self._plan.task.score(model, _Paused(self._fabric, self._test_batches, pause))
+        self._random = None
+        return scores if self._fabric.world_size == 1 else self._fabric.broadcast(scores)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Gather all that the next step depends on; every process must ask."""
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "under_way": self._under_way.state_dict(),
+            "model": self.model.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "objectives": {each.name: each.state_dict() for each in self._players},
+            "precision": self._fabric.strategy.precision.state_dict(),
+            "random": self._random or random_states(self._fabric),
+            "order": self._order_state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a state that `state_dict` gave, in as many processes or in more or fewer."""
+        self.model.load_state_dict(state["model"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        for each in self._players:
+            each.load_state_dict(state["objectives"][each.name])
+        self._fabric.strategy.precision.load_state_dict(state["precision"])
+        self.epoch, self.batch = state["epoch"], state["batch"]
+        self._under_way = _Epoch.of(state["under_way"], self._fabric.device)
+        self._random = state["random"]
+        self._order_state = state["order"]
+        self._order.set_state(state["order"])
+        if not self.batch:
+            self._restore_random()
+
+    def _restore_random(self) -> None:
+        """Set the generators as they were when the checkpoint was taken, after the epoch's order was drawn again."""
+        if self._random and self._fabric.global_rank < len(self._random):
+            set_random_state(self._fabric, self._random[self._fabric.global_rank])
+        self._random = None
+
+
+class _Paused:
+    """Batches to measure on, placed where the model is, with a pause before each."""
+
+    def __init__(self, fabric: Fabric, batches: Iterable[Any], pause: Callable[[], None]) -> None:
+        self._fabric, self._batches, self._pause = fabric, batches, pause
+
+    def __iter__(self) -> Iterator[Any]:
+        for samples in self._batches:
+            self._pause()
+            yield placed(self._fabric, samples)
+
+    def __len__(self) -> int:
+        return len(self._batches)  # type: ignore[arg-type]
+
+
+def _average(model: nn.Module, decay: float | None) -> AveragedModel | None:
+    if decay is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

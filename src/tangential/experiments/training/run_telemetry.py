@@ -1,0 +1,153 @@
+"""The telemetry of a run: what each step did to its weights, in the run folder, and which of them are invariant."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from tangential.experiments.runs.environment import describe
+from tangential.experiments.runs.folder import RunFolder, broken, replace_text
+from tangential.experiments.task import Task
+from tangential.experiments.training.devices import placed
+from tangential.experiments.training.loop import Plan, Training
+from tangential.invariances import Invariances, find_invariances
+from tangential.telemetry import JsonLines, watch
+from tangential.telemetry.metrics import over_weights
+from tangential.telemetry.records import Record
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+RECORDS = 100
+"""Records of a run that does not say how often: so many or more, and fewer than twice as many."""
+
+SAMPLES = 4
+"""Samples of the batch that a model's invariances are found with."""
+
+_log = logging.getLogger("tangential")
+_answers: dict[str, str | None] = {}
+
+
+class Recording:
+    """The records of one training, one per watched step, whatever the number of its optimizers.
+
+    Args:
+        training: What is watched.
+        folder: Where the records go.
+        every: Record each so many steps; None for some `RECORDS` in the whole run, 0 for none.
+        invariances: What is known of the model's weights.
+    """
+
+    def __init__(
+        self, training: Training, folder: RunFolder, *, every: int | None, invariances: Invariances | None
+    ) -> None:
+        self._training = training
+        self._held = ExitStack()
+        self._taken: list[Record] = []
+        self._file = JsonLines(folder.path)
+        each: dict[str, Any] = {
+            "every": max(1, training.steps // RECORDS) if every is None else every,
+            "names": dict(training.model.named_parameters()),
+            "invariances": invariances,
+            "detail": "weights",
+            "sinks": [self._taken.append],
+        }
+        optimizers = training.optimizers if every != 0 else {}
+        self._watched = {
+            name: self._held.enter_context(watch(optimizer, **each)) for name, optimizer in optimizers.items()
+        }
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+
+    def write(self) -> None:
+        """Write what was recorded of the step that was just taken, if anything was."""
+        if self._taken:
+            weights = {name: figures for record in self._taken for name, figures in record["weights"].items()}
+            place = {"step": self._training.step, "epoch": self._training.epoch + 1}
+            self._file({**place, "summary": over_weights(weights), "weights": weights})
+            self._taken.clear()
+
+    def rewind(self) -> None:
+        """Drop what lies beyond the step where the training is; for one process to call."""
+        self._file.rewind(self._training.step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to record the same."""
+        return {name: each.state_dict() for name, each in self._watched.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        for name, each in self._watched.items():
+            each.load_state_dict(state[name])
+
+
+def invariances(plan: Plan, folder: RunFolder, fabric: Fabric) -> Invariances | None:
+    """Find which weights of a run's model are scale-invariant, once, and keep the answer in its folder.
+
+    Runs of one task in one process share the answer, for it depends on the model and not on its weights.
+
+    Returns:
+        The answer; None where `find_invariances` cannot analyse the model, of which a warning says why.
+
+    Raises:
+        ValueError: The folder's answer is broken.
+    """
+    if not folder.invariances.exists():
+        key = json.dumps([describe(plan.task), plan.batch_size])
+        if key not in _answers:
+            _answers[key] = _answer(plan, fabric)
+        answer = _answers[key]
+        if answer is None:
+            return None
+        replace_text(folder.invariances, answer)
+    try:
+        return Invariances.from_json(folder.invariances.read_text())
+    except (KeyError, TypeError, ValueError) as error:
+        raise broken(folder.invariances, str(error)) from error
+
+
+def _answer(plan: Plan, fabric: Fabric) -> str | None:
+    """What is found as JSON: from the model's outputs, or from the losses if those feel more of its weights."""
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    found: list[Invariances] = []
+    reason = ""
+    with warnings.catch_warnings(), torch.random.fork_rng(devices):
+        warnings.simplefilter("ignore")  # the answer itself tells what is doubtful
+        model = fabric.to_device(plan.task.model())
+        order, size = torch.Generator().manual_seed(plan.seed), min(plan.batch_size, SAMPLES)
+        batch = placed(fabric, next(iter(plan.task.batches("train", batch_size=size, order=order))))
+        for forward in (_outputs, partial(_losses, plan.task)):
+            try:
+                found.append(find_invariances(model, batch, forward=forward))
+            except (ValueError, MemoryError, torch.OutOfMemoryError) as error:
+                reason = str(error)
+            if found and not _unused(found[-1]):
+                break
+    if not found:
+        _log.warning("which weights are scale-invariant is not known: %s", reason)
+        return None
+    return min(found, key=_unused).to_json()
+
+
+def _outputs(model: nn.Module, batch: Any) -> Any:
+    """What a model that is called with its inputs alone makes of a batch whose inputs stand first."""
+    return model(batch[0])
+
+
+def _losses(task: Task, model: nn.Module, batch: Any) -> list[Tensor]:
+    return [each.loss(model, batch) for each in task.objectives(model)]
+
+
+def _unused(found: Invariances) -> int:
+    return sum(found.verdict(name).kind == "unused" for name in found)

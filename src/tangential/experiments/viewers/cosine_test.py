@@ -1,0 +1,155 @@
+"""The paper's test beside the facts: who was projected by a cosine over some real steps, and who should have been."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tangential.algorithm import Projection, Reduction, cosine_views
+from tangential.backends.rows import dots, view_sums
+from tangential.blocks import Blocks
+from tangential.experiments.viewers.model_spec import Subject
+from tangential.invariances import Invariances
+from tangential.optimizers import AdamP
+
+_TEST = Projection(lr=0.0, decay=0.0, delta=0.1, eps=1e-8, wd_ratio=0.1)
+_OVER = Reduction(total=torch.sum, largest=torch.max, where=torch.where)
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """How the paper's test saw one weight.
+
+    Args:
+        name: The parameter.
+        fact: What the analysis says, as the table labels it.
+        invariant: Whether it has blocks.
+        channel: Steps in which the channel view fired.
+        layer: Steps in which the layer view did.
+        neither: Steps in which it was not projected.
+        flips: How often the decision changed from one step to the next.
+    """
+
+    name: str
+    fact: str
+    invariant: bool
+    channel: int
+    layer: int
+    neither: int
+    flips: int
+
+    @property
+    def false_hits(self) -> int:
+        """Steps in which a variant weight was projected."""
+        return 0 if self.invariant else self.channel + self.layer
+
+    @property
+    def misses(self) -> int:
+        """Steps in which an invariant weight was not."""
+        return self.neither if self.invariant else 0
+
+    @property
+    def wrong_view(self) -> int:
+        """Steps in which an invariant weight was projected, but not by its own blocks."""
+        if not self.invariant:
+            return 0
+        return {"channel": self.layer, "layer": self.channel}.get(self.fact, self.channel + self.layer)
+
+    @property
+    def wrong(self) -> int:
+        """Steps in which the test and the facts disagree."""
+        return self.false_hits + self.misses + self.wrong_view
+
+
+def view_of(w: Tensor, g: Tensor) -> str:
+    """What the paper's test says of a weight and its gradient: "channel", "layer" or "none".
+
+    Example:
+        >>> view_of(torch.eye(2), torch.eye(2).flip(0)), view_of(torch.eye(2), torch.eye(2))
+        ('channel', 'none')
+    """
+    sums = tuple(view_sums(w, g, partial(dots, dim=0)))
+    by_channel, by_layer = cosine_views(sums, w[0].numel(), w.shape[0], _TEST, _OVER)
+    return "channel" if by_channel else "layer" if by_layer else "none"
+
+
+def disputes(subject: Subject, found: Invariances, steps: int, *, lr: float = 1e-3) -> list[Dispute]:
+    """Train the subject's model with AdamP for some steps and ask the paper's test about each weight at each step.
+
+    The loss is the model's own where its output has one, else the squared distance to a fixed random target.
+
+    Args:
+        subject: The model, which is changed, and its batch.
+        found: The facts.
+        steps: At least 1.
+        lr: Learning rate.
+
+    Raises:
+        ValueError: No step, or outputs without a number to learn from.
+    """
+    if steps < 1:
+        raise ValueError(f"steps={steps}: must be at least 1")
+    model = subject.model.train()
+    seen: dict[str, list[str]] = {}
+    optimizer = AdamP(model.parameters(), lr=lr, weight_decay=1e-2)
+    targets: list[Tensor] = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        _loss(model(*subject.args, **subject.kwargs), targets).backward()
+        for name, parameter in _matrices(model):
+            if parameter.grad is not None:
+                seen.setdefault(name, []).append(view_of(parameter.detach(), parameter.grad))
+        optimizer.step()
+    return [_dispute(name, views, found) for name, views in seen.items()]
+
+
+def _dispute(name: str, views: list[str], found: Invariances) -> Dispute:
+    counts = Counter(views)
+    verdict = found.verdict(name)
+    return Dispute(
+        name=name,
+        fact=verdict.label,
+        invariant=isinstance(verdict.blocks, Blocks),
+        channel=counts["channel"],
+        layer=counts["layer"],
+        neither=counts["none"],
+        flips=sum(a != b for a, b in pairwise(views)),
+    )
+
+
+def _matrices(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return ((name, p) for name, p in model.named_parameters() if p.ndim > 1 and p.numel())
+
+
+def _loss(output: Any, targets: list[Tensor]) -> Tensor:
+    own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if isinstance(own, Tensor):
+        return own
+    tensors = list(_floating(output))
+    if not tensors:
+        raise ValueError(f"the model returned {type(output).__name__}, in which there is nothing to learn from")
+    if all(t.ndim == 0 for t in tensors):  # a dict of losses, as torchvision's detectors return
+        return torch.stack(tensors).sum()
+    if not targets:
+        generator = torch.Generator().manual_seed(0)
+        targets += [torch.randn(t.shape, generator=generator).to(t) for t in tensors]
+    return torch.stack([(t - target).square().mean() for t, target in zip(tensors, targets, strict=True)]).sum()
+
+
+def _floating(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        if output.is_floating_point() and output.requires_grad:
+            yield output
+    elif isinstance(output, Mapping):
+        for value in output.values():
+            yield from _floating(value)
+    elif isinstance(output, (list, tuple)):
+        for value in output:
+            yield from _floating(value)

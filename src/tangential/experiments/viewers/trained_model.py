@@ -1,0 +1,78 @@
+"""The task and the model of a run folder, made again as they were trained."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from tangential.experiments.recipes import RECIPES
+from tangential.experiments.runs.checkpoint import load_checkpoint
+from tangential.experiments.runs.environment import describe
+from tangential.experiments.runs.folder import RunFolder, broken
+
+T = TypeVar("T")
+
+
+def trained(folder: RunFolder, kind: type[T], lacks: str) -> tuple[T, nn.Module]:
+    """Make a run's task and its network again, with the weights of the latest checkpoint, in evaluation mode.
+
+    Args:
+        folder: A run of a recipe whose task is of the kind.
+        kind: The class of the task, with a field `net`.
+        lacks: What a run of any other task does not do, for the error.
+
+    Raises:
+        ValueError: No run or no checkpoint there, a run of another task, or one that this version cannot make again.
+    """
+    if not folder.exists():
+        raise ValueError(
+            f"{folder.path} is no run folder; name one that `tangential train` made, as runs/RECIPE/adamp-seed0"
+        )
+    settings = folder.settings()
+    recipe = RECIPES.get(settings.get("recipe", ""))
+    if recipe is None or not isinstance(recipe.task, kind):
+        raise ValueError(f"{folder.path} is a run of {settings.get('recipe')!r}, which {lacks}")
+    task: Any = recipe.task
+    if describe(task.data)["class"] != settings["task"]["data"]["class"]:
+        task = task.smoke()
+    task = as_recorded(task, settings["task"], folder.path)
+    state = load_checkpoint(folder)
+    if state is None:
+        raise ValueError(f"{folder.path} has no checkpoint yet; train at least one epoch")
+    # what it started from is of no interest now, and may not be there
+    bare = {"weights": None} if "weights" in task.net.keywords else {}
+    model = replace(task, net=partial(task.net, **bare)).model()
+    try:
+        model.load_state_dict(state["model"])
+    except (KeyError, RuntimeError) as error:
+        raise broken(folder.checkpoint, str(error).partition("\n")[0]) from error
+    return task, model.eval()
+
+
+def as_recorded(value: Any, recorded: Any, where: Path) -> Any:
+    """Change settings into those that a run folder records of them, in the form that `describe` gives.
+
+    Args:
+        value: Settings of the same classes.
+        recorded: What `describe` made of the run's.
+        where: The run folder, for the error.
+
+    Raises:
+        ValueError: The classes differ.
+    """
+    if recorded == describe(value):
+        return value
+    if isinstance(value, partial) or is_dataclass(value):
+        if not isinstance(recorded, dict) or recorded.get("class") != describe(value)["class"]:
+            raise ValueError(f"{where} was made by another version: it has {recorded!r:.200} for {value!r:.200}")
+    if isinstance(value, partial):
+        arguments = recorded["arguments"]
+        return partial(value.func, **{n: as_recorded(value.keywords.get(n), arguments[n], where) for n in arguments})
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [each.name for each in fields(value) if each.name in recorded]
+        return replace(value, **{name: as_recorded(getattr(value, name), recorded[name], where) for name in names})
+    return tuple(recorded) if isinstance(recorded, list) else recorded

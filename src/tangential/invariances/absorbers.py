@@ -1,0 +1,127 @@
+"""Which call absorbs the scale of a weight.
+
+The model runs twice, once as it is and once with every accepted block rescaled. A result that differs carries the
+names of the rescaled weights that went into it; a call whose inputs carry names and whose result is the same has
+absorbed them. No rule about any operation is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tangential.invariances.float64 import Exact
+from tangential.invariances.verdicts import Absorber
+
+_SAME = 1e-8
+_MARK = "_tangential_carried"
+
+Print = tuple[str, list[tuple[float, float]]]
+"""An operation's name, and the sum and the norm of every tensor it returned."""
+
+
+class Trace(Exact):
+    """Records what each call returns or, given such a record, which weights' scales each result still carries.
+
+    Args:
+        model: The model that will run.
+        weights: The weights that are rescaled in this run, by name.
+        prints: What a run without rescaling recorded; without it, this run records.
+
+    Attributes:
+        prints: What this run recorded.
+        absorbed: Where the scale of each weight was absorbed, in the order of the run; some may have no answer.
+    """
+
+    def __init__(self, model: nn.Module, weights: Mapping[str, Tensor] | None = None, prints: Sequence[Print] = ()):
+        super().__init__()
+        self.prints: list[Print] = []
+        self.absorbed: dict[str, list[Absorber]] = defaultdict(list)
+        self._model = model
+        self._weights = weights or {}
+        self._expected = prints
+        self._calls = 0
+        self._modules: list[tuple[str, nn.Module]] = [("", model)]
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        carried = _carried((args, kwargs))
+        out = super().__torch_function__(func, types, args, kwargs)
+        changed = args[0] if getattr(func, "__name__", "") == "__setitem__" else out
+        results = [tensor for tensor in _tensors(changed) if tensor.numel()]
+        if results:
+            self._record(getattr(func, "__name__", str(func)), results, carried)
+        return out
+
+    def _record(self, op: str, results: list[Tensor], carried: frozenset[str]) -> None:
+        if not self._expected:
+            self.prints.append((op, [_print(result) for result in results]))
+        elif carried:
+            self._follow(op, results, carried)
+        self._calls += 1
+
+    def _follow(self, op: str, results: list[Tensor], carried: frozenset[str]) -> None:
+        name, prints = self._expected[self._calls] if self._calls < len(self._expected) else ("", [])
+        if name != op or len(prints) != len(results):
+            return  # the two runs took different ways; say nothing rather than something wrong
+        same = [_agree(before, _print(result)) for before, result in zip(prints, results, strict=True)]
+        for result, unchanged in zip(results, same, strict=True):
+            setattr(result, _MARK, frozenset() if unchanged else carried)
+        # A view of the part that was not rescaled absorbs nothing.
+        if any(unchanged and not result._is_view() for result, unchanged in zip(results, same, strict=True)):
+            self._absorb(op, carried)
+
+    def _absorb(self, op: str, carried: frozenset[str]) -> None:
+        name, module = self._modules[-1]
+        absorber = Absorber(name, type(module).__name__, op)
+        for weight in carried:
+            if absorber not in self.absorbed[weight]:
+                self.absorbed[weight].append(absorber)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Know which module is running, and mark the weights."""
+        handles = [handle for name, module in self._model.named_modules() for handle in self._hooks(name, module)]
+        for name, weight in self._weights.items():
+            setattr(weight, _MARK, frozenset((name,)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            for weight in self._weights.values():
+                delattr(weight, _MARK)
+
+    def _hooks(self, name: str, module: nn.Module) -> Iterator[Any]:
+        yield module.register_forward_pre_hook(lambda *_: self._modules.append((name, module)))
+        yield module.register_forward_hook(lambda *_: self._modules.pop() and None, always_call=True)
+
+
+def _carried(arguments: Any) -> frozenset[str]:
+    return frozenset().union(*(getattr(tensor, _MARK, ()) for tensor in _tensors(arguments)))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.is_floating_point() or value.is_complex():
+            yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
+def _print(tensor: Tensor) -> tuple[float, float]:
+    tensor = tensor.detach()
+    tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return float(tensor.sum()), float(torch.linalg.vector_norm(tensor))
+
+
+def _agree(before: tuple[float, float], after: tuple[float, float]) -> bool:
+    scale = _SAME * max(before[1], after[1])
+    return all(abs(a - b) <= scale for a, b in zip(before, after, strict=True))

@@ -1,0 +1,126 @@
+"""The user's call: the example batch, how the model is run on it, and what counts as its outputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from tangential.invariances.copying import home
+from tangential.invariances.float64 import wide
+from tangential.invariances.isolation import out_of_memory
+
+
+@dataclass(frozen=True)
+class Call:
+    """How the user runs the model: `model(*args, **kwargs)`, or `forward(model, *args, **kwargs)`.
+
+    Example:
+        >>> import torch
+        >>> print(Call(None, (torch.zeros(4, 3),), {"mask": None}))
+        model(float32[4, 3], mask=None)
+    """
+
+    forward: Callable[..., Any] | None = None
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, model: nn.Module) -> list[Tensor]:
+        """Run the model on a fresh copy of the batch, which it may change in place.
+
+        Returns:
+            Every tensor that a loss could be made of.
+
+        Raises:
+            ValueError: The call failed, or nothing it returned has a gradient.
+        """
+        try:
+            found = list(differentiable(self._run(model)))
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise ValueError(
+                f"find_invariances: {self} failed in a float64 copy of the model in training mode: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not found:
+            raise ValueError(
+                f"find_invariances: nothing that {self} returned has a gradient; "
+                "return the loss or the outputs, not detached, from the model or from forward="
+            )
+        return found
+
+    def _run(self, model: nn.Module) -> Any:
+        args, kwargs = _fresh(self.args), _fresh(dict(self.kwargs))
+        return model(*args, **kwargs) if self.forward is None else self.forward(model, *args, **kwargs)
+
+    def __str__(self) -> str:
+        words = [_word(value) for value in self.args] + [f"{name}={_word(v)}" for name, v in self.kwargs.items()]
+        return f"model({', '.join(words)})" if self.forward is None else f"forward({', '.join(['model', *words])})"
+
+
+_CACHES = ("past_key_values", "cache_params", "mems")
+
+
+def differentiable(returned: Any) -> Iterator[Tensor]:
+    """The tensors in an output that a loss may be made of, each once.
+
+    An output with a `loss`, as Transformers models return when they get labels, stands for its loss alone, and caches
+    for the next call do not count: training never looks at them.
+    """
+    seen: set[int] = set()
+    for tensor in _tensors(returned, depth=4):
+        if tensor.requires_grad and id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield tensor
+
+
+def _tensors(value: Any, depth: int) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            yield from _tensors(item, depth)
+    elif depth and (entries := _entries(value)):
+        loss = entries.get("loss")
+        counted = [loss] if isinstance(loss, Tensor) and loss.requires_grad else _without_caches(entries)
+        for item in counted:
+            yield from _tensors(item, depth - 1)
+
+
+def _entries(value: Any) -> Mapping[Any, Any]:
+    if isinstance(value, Mapping):
+        return value
+    return {} if isinstance(value, (nn.Module, type)) else getattr(value, "__dict__", {})
+
+
+def _without_caches(entries: Mapping[Any, Any]) -> list[Any]:
+    return [item for name, item in entries.items() if name not in _CACHES]
+
+
+def _fresh(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        twin = value.detach().to(home(value.device), wide(value.dtype), copy=True)
+        return twin.requires_grad_(value.requires_grad)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(_fresh, value))
+    if type(value) in (list, tuple):
+        return type(value)(map(_fresh, value))
+    if isinstance(value, Mapping):
+        # A copy, not a dict: Transformers' BatchEncoding and the like have attributes of their own.
+        filled: Any = copy.copy(value)
+        for name, item in value.items():
+            filled[name] = _fresh(item)
+        return filled
+    return value
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if isinstance(value, (list, tuple)) and value:
+        return f"[{_word(value[0])}{', ...' if len(value) > 1 else ''}]"
+    return repr(value) if isinstance(value, (int, float, str, bool, type(None))) else type(value).__name__

@@ -1,0 +1,88 @@
+"""SGDP and AdamP: each is its constructor and its rule, nothing of the algorithm restated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from tangential.algorithm import Sgd
+from tangential.blocks import Blocks
+from tangential.optimizers.base import Projected
+
+Params = Iterable[Any]
+
+
+class SGDP(Projected):
+    """SGD with momentum that takes the radial part out of its steps (arXiv 2006.08217, Algorithm 1).
+
+    A weight followed by a normalisation is scale-invariant: its gradient has no radial part, yet with momentum its
+    steps do, and that part only makes the weight longer and every later step smaller. SGDP projects it out.
+
+    The first nine arguments are, in order and defaults, those of the authors' package `adamp`, so that swapping the
+    import is enough. The momentum buffer is never projected, as in the paper; the authors' code projects it by accident
+    when `nesterov` is off.
+
+    Args:
+        params: Parameters, named parameters or parameter groups.
+        lr: Learning rate; a float, or a 0-d tensor.
+        momentum: In [0, 1).
+        dampening: Acts from the first step on, unlike in `torch.optim.SGD`.
+        weight_decay: Decoupled decay: each step shrinks a weight by `lr * weight_decay / (1 - momentum)`.
+        nesterov: Use Nesterov momentum.
+        eps: Smallest norm that is divided by.
+        delta: The cosine test fires below `delta / sqrt(elements of a channel, or of the weight)`.
+        wd_ratio: Decay of projected weights relative to that of the others, in [0, 1].
+        blocks: "cosine" asks the paper's test at every step; "sticky" asks it over the first 20 steps and stays with
+            their majority; a `Blocks` says which parts are invariant; None projects nothing. Usually set per group.
+        maximize: Ascend instead of descend.
+        foreach: True steps many tensors at once, False one at a time, None chooses.
+        fused: True demands the kernel (float32, bfloat16 and float16 on a CPU or on CUDA), False forbids it, None uses
+            it where it fits. The property `backend` says what runs.
+        capturable: Keep step counts on the device of the weights, for CUDA graphs. A graph holds `lr` as it was
+            captured, unless it is a tensor on the device.
+        differentiable: Let autograd see through the step; needs the one-at-a-time backend.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: An argument out of range, or a parameter that cannot be stepped.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8))
+        >>> optimizer = SGDP(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+        >>> model(torch.randn(4, 3, 8, 8)).square().mean().backward()
+        >>> optimizer.step()
+    """
+
+    _moments = Sgd.names
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        eps: float = 1e-8,
+        delta: float = 0.1,
+        wd_ratio: float = 0.1,
+        *,
+        blocks: Blocks | str | None = "cosine",
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        defaults = {k: v for k, v in locals().items() if k not in ("self", "params", "__class__")}
+        super().__init__(params, defaults)
+
+    def _rule(self, group: dict[str, Any], t: Any) -> Sgd:
+        return Sgd(momentum=group["momentum"], dampening=group["dampening"], nesterov=group["nesterov"])
+
+    def _decay(self, group: dict[str, Any]) -> float:
+        # what coupled L2 decay would add up to over the memory of the momentum
+        return group["weight_decay"] / (1 - group["momentum"])

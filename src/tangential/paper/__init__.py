@@ -1,0 +1,1 @@
+"""What the paper claims, checked without the training system: its theory and its toys."""

@@ -1,1 +1,0 @@
-"""Tasks: what is learned, as frozen settings with the four methods of `tangential.train.Task`."""

@@ -1,0 +1,296 @@
+"""What can be done with an answer: read it, look things up in it, change it, save it, and train by it."""
+
+from __future__ import annotations
+
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from support.zoo import GPT, tokens
+from tangential import SGDP, AdamP, Blocks
+from tangential.invariances import Invariances, find_invariances
+from tangential.invariances.parameter_names import collapsed, matching, unprefixed
+from tangential.invariances.verdicts import Absorber, Verdict
+
+
+def net():
+    return nn.Sequential(
+        *(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 5)),
+    )
+
+
+def images():
+    return torch.randn(4, 3, 10, 10)
+
+
+@pytest.fixture
+def answer():
+    """A model, and what was found in it."""
+    model = net()
+    return model, find_invariances(model, images())
+
+
+# A mapping from names to blocks.
+
+
+def test_the_answer_maps_every_parameter_name(answer):
+    model, found = answer
+    assert list(found) == [name for name, _ in model.named_parameters()]
+    assert {name for name, blocks in found.items() if blocks} == {"0.weight", "3.weight"}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."])
+def test_wrappers_prefixes_are_understood_both_ways(answer, prefix):
+    _, found = answer
+    assert found[f"{prefix}0.weight"] == Blocks()
+    assert found[f"0.{prefix}weight"] == Blocks()
+    wrapped = Invariances([Verdict(f"{prefix}0.{prefix}weight", (8, 3), "channel", Blocks())])
+    assert wrapped["0.weight"] == Blocks()
+
+
+def test_a_module_named_like_a_wrapper_keeps_its_own_name():
+    inner, outer = Verdict("module.weight", (8, 3), "channel", Blocks()), Verdict("weight", (8, 3), "none")
+    found = Invariances([inner, outer])
+    assert (found["module.weight"], found["weight"]) == (Blocks(), None)
+
+
+def test_shared_parameters_answer_to_all_their_names():
+    found = find_invariances(GPT(tied=True), tokens())
+    assert "head.weight" not in list(found)
+    assert found.verdict("head.weight").name == "embedding.weight"
+    found["head.weight"] = Blocks()
+    assert found["embedding.weight"] == Blocks()
+
+
+def test_unknown_names_are_errors_that_show_the_known_ones(answer):
+    with pytest.raises(KeyError, match=r"0\.weight"):
+        answer[1]["features.weight"]
+
+
+# What the user knows better.
+
+
+def test_a_pattern_sets_all_that_it_matches():
+    found = find_invariances(GPT(), tokens())
+    found["*.attention.[qk].weight"] = None
+    assert not any(found.values())
+    found["layers.*.v.weight"] = Blocks(size=8)
+    assert found["layers.1.attention.v.weight"] == Blocks(size=8)
+    assert "You set this" in found.explain("layers.1.attention.v.weight")
+    assert "the analysis said: none" in found.verdict("layers.1.attention.v.weight").reason
+
+
+def test_patterns_see_through_prefixes():
+    found = Invariances([Verdict("module.a.weight", (8, 3), "none"), Verdict("module.b.weight", (8, 3), "none")])
+    found["a.*"] = Blocks()
+    assert (found["module.a.weight"], found["b.weight"]) == (Blocks(), None)
+
+
+def test_overrides_that_cannot_be_meant_are_refused(answer):
+    _, found = answer
+    with pytest.raises(KeyError, match="matches no parameter"):
+        found["*.q_proj.weight"] = None
+    with pytest.raises(ValueError, match=r"0\.weight.*Blocks\(dim=0, size=3"):
+        found["0.weight"] = Blocks(size=3)
+    with pytest.raises(TypeError, match="str"):
+        found["0.weight"] = "channel"
+    assert found["0.weight"] == Blocks()
+
+
+def test_a_pattern_that_fits_one_shape_only_changes_nothing(answer):
+    _, found = answer
+    with pytest.raises(ValueError, match="dimension 1"):
+        found["*"] = Blocks(dim=1)
+    assert found["0.weight"] == Blocks()
+
+
+# Groups for an optimizer.
+
+
+def members(groups):
+    return {name for group in groups for name, _ in group["params"]}
+
+
+def test_groups_hold_every_parameter_once_by_its_blocks(answer):
+    model, found = answer
+    groups = found.param_groups(weight_decay=1e-2, lr=0.5)
+    assert [group["blocks"] for group in groups] == [Blocks(), None]
+    assert all(group["weight_decay"] == 1e-2 and group["lr"] == 0.5 for group in groups)
+    held = [parameter for group in groups for _, parameter in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in model.parameters()}
+    assert len(held) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    "no_decay", [lambda name, parameter: parameter.ndim < 2, ["*.bias", "[14].weight"], ("*.bias", "1.*", "4.*")]
+)
+def test_what_does_not_decay_gets_groups_of_its_own(answer, no_decay):
+    groups = answer[1].param_groups(weight_decay=1e-2, no_decay=no_decay)
+    assert members(group for group in groups if group["weight_decay"] == 0) == {
+        *("0.bias", "1.weight", "1.bias", "3.bias", "4.weight", "4.bias", "7.bias")
+    }
+
+
+def test_one_pattern_may_stand_alone(answer):
+    groups = answer[1].param_groups(weight_decay=1e-2, no_decay="7.*")
+    assert members(group for group in groups if group["weight_decay"] == 0) == {"7.weight", "7.bias"}
+
+
+def test_group_options_that_cannot_be_meant_are_refused(answer):
+    _, found = answer
+    with pytest.raises(ValueError, match="matches no"):
+        found.param_groups(no_decay=["norm.*"])
+    with pytest.raises(TypeError, match="blocks"):
+        found.param_groups(blocks=None)
+
+
+def test_frozen_parameters_are_left_out(answer):
+    model, found = answer
+    model[0].weight.requires_grad_(False)
+    assert "0.weight" not in members(found.param_groups())
+
+
+def test_groups_of_a_wrapped_model_hold_the_same_parameters(answer):
+    model, found = answer
+    wrapped = torch.compile(nn.DataParallel(model))
+    assert members(found.param_groups(wrapped)) == set(found)
+
+
+def test_a_model_that_is_gone_or_another_is_refused(answer):
+    model, found = answer
+    with pytest.raises(ValueError, match="not analysed"):
+        found.param_groups(nn.ModuleDict({"other": model}))
+    with pytest.raises(ValueError, match="shape"):
+        found.param_groups(nn.Sequential(nn.Conv2d(3, 9, 3)))
+    alone = find_invariances(net(), images())
+    with pytest.raises(ValueError, match=r"param_groups\(model\)"):
+        alone.param_groups()
+
+
+@pytest.mark.parametrize("optimizer", [AdamP, lambda groups: SGDP(groups, lr=1e-2, momentum=0.9)])
+def test_steps_by_the_answer_keep_the_norms_of_invariant_blocks_up_to_second_order(answer, optimizer):
+    model, found = answer
+    stepper = optimizer(found.param_groups())
+    weight = model[0].weight
+    for _ in range(3):
+        before = weight.detach().clone()
+        model(images()).square().mean().backward()
+        stepper.step()
+        step = weight.detach() - before
+        radial = (step * before).flatten(1).sum(1) / before.flatten(1).square().sum(1)
+        assert radial.abs().max() < 1e-6
+        assert step.abs().max() > 0
+
+
+def test_names_reach_the_optimizer(answer):
+    optimizer = AdamP(answer[1].param_groups())
+    assert optimizer.param_groups[0]["param_names"] == ["0.weight", "3.weight"]
+
+
+# Saving.
+
+
+@pytest.mark.parametrize(
+    "read", [lambda a: Invariances.from_json(a.to_json()), lambda a: pickle.loads(pickle.dumps(a))]
+)
+def test_an_answer_survives_saving(read):
+    model = GPT(fused=True, tied=True)
+    found = find_invariances(model, tokens())
+    found["layers.0.up.weight"] = Blocks(dim=1, size=4)
+    again = read(found)
+    assert [again.verdict(name) for name in again] == [found.verdict(name) for name in found]
+    assert (again.to_json(), again["head.weight"]) == (found.to_json(), None)
+    with pytest.raises(ValueError, match=r"param_groups\(model\)"):
+        again.param_groups()
+    assert members(again.param_groups(model)) == set(found)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"version": 99}'])
+def test_other_files_are_refused(text):
+    with pytest.raises(ValueError, match="to_json"):
+        Invariances.from_json(text)
+
+
+# Reading.
+
+
+def repeated(layers=32):
+    norms = (Absorber("norm", "LayerNorm", "layer_norm"),)
+    for i in range(layers):
+        for part in ("q_proj", "k_proj"):
+            blocks = Blocks(size=64)
+            yield Verdict(f"model.layers.{i}.{part}.weight", (512, 512), "groups", blocks, 1e-16, absorbers=norms)
+        yield Verdict(f"model.layers.{i}.mlp.weight", (512, 512), "none")
+
+
+def test_repeated_layers_are_one_line():
+    lines = str(Invariances(repeated())).splitlines()
+    assert lines[0] == "96 parameters: 64 groups, 32 none"
+    assert len(lines) == 2 + 3
+    assert lines[2].split()[:5] == ["model.layers.{0-31}.q_proj.weight", "x32", "groups", "of", "64"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_table_fits_the_terminal(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = str(Invariances(repeated())).splitlines()
+    assert max(map(len, lines)) <= width
+    assert all("q_proj.weight" in line or "k_proj.weight" in line for line in lines if "groups of" in line)
+
+
+def test_the_table_says_what_was_set_and_what_is_joint(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    found = find_invariances(nn.Sequential(nn.Linear(12, 8), nn.LayerNorm(8), nn.Linear(8, 3)), torch.randn(6, 12))
+    found["2.weight"] = Blocks(size=None)
+    text = str(found)
+    assert "only together with its neighbour (layer)" in text
+    assert "set by you" in text
+    assert repr(found) == "<Invariances of 6 parameters: 3 none, 2 joint, 1 layer>"
+
+
+def test_patterns_stand_for_exactly_their_names():
+    names = ["a.0.c1.w", "a.0.c2.w", "a.1.c1.w", "a.1.c2.w", "b.0.c1.w", "a.2.c1.w", "x"]
+    assert collapsed(names) == [
+        ("a.{0-1}.c{1-2}.w", [0, 1, 2, 3]),
+        ("b.0.c1.w", [4]),
+        ("a.2.c1.w", [5]),
+        ("x", [6]),
+    ]
+    assert collapsed(["l1.c1", "l3.c1", "l4.c1"]) == [("l{1,3-4}.c1", [0, 1, 2])]
+
+
+def test_names_lose_wrappers_only():
+    assert unprefixed("module.a._orig_mod.modules.0.weight") == "a.modules.0.weight"
+    assert matching("a.*", ["module.a.w", "b.a.w"]) == ["module.a.w"]
+
+
+def test_rich_draws_the_same_lines():
+    console = pytest.importorskip("rich.console").Console(width=160, record=True, file=io.StringIO())
+    console.print(Invariances(repeated()))
+    drawn = console.export_text()
+    assert "model.layers.{0-31}.q_proj.weight" in drawn
+    assert "groups of 64" in drawn
+
+
+def test_a_part_of_the_answer_is_an_answer(answer):
+    _, found = answer
+    assert list(found.select("0.*")) == ["0.weight", "0.bias"]
+    assert list(found.select(kind="channel")) == ["0.weight", "3.weight"]
+    assert list(found.select("0.*", kind="dead")) == ["0.bias"]
+    assert members(found.select("0.*").param_groups()) == {"0.weight", "0.bias"}
+    with pytest.raises(ValueError, match="channel, groups"):
+        found.select(kind="rows")
+
+
+def test_explanations_say_what_why_and_how_sure(answer):
+    _, found = answer
+    words = found.explain("0.weight")
+    assert words.startswith("0.weight (8x3x3x3): channel. Each of its 8 blocks of 27 elements may be rescaled")
+    assert "absorbed by 1 (BatchNorm2d, batch_norm)" in words
+    assert "with the model's own epsilons" in words
+    assert found.explain("0.bias").endswith("It is never projected.")
+    assert found.explain("7.weight").startswith("7.weight (5x288): none. It is scale-variant")
