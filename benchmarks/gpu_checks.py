@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tangential import SGDP, AdamP, Blocks
-from tangential.backends import SAID
+from tangential.backends import DECISION
 from tangential.kernels.cuda import launch
 
 RESULTS = Path(__file__).parent / "results"
@@ -123,8 +123,8 @@ def wrong_guesses(device: str) -> list[Check]:
                 assert q.grad is not None
                 p.grad = q.grad.float()
             for own in kernel.state.values() if inverted else ():
-                if SAID in own:
-                    own[SAID].copy_(own[SAID] != 1)
+                if DECISION in own:
+                    own[DECISION].copy_(own[DECISION] != 1)
             kernel.step()
             definition.step()
         errors = [_error(p, q, old) for p, q, old in zip(ours, exact, begun, strict=True)]

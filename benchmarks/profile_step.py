@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from tangential import SGDP, AdamP
-from tangential.backends import SAID
+from tangential.backends import DECISION
 
 ELEMENTS, ROUNDS, STILL = 3_000_000, 15, 1e-10
 LENGTHS = (9, 64, 256, 576, 1152, 4608, 20_000)
@@ -53,7 +53,7 @@ def ratios(family: str, length: int) -> dict[str, float]:
         for name, optimizer in steps.items():
             w.grad = grads[name == "fires"]
             if name == "wrong" and optimizer.state:
-                optimizer.state[w][SAID].fill_(1)
+                optimizer.state[w][DECISION].fill_(1)
             found[-1][name] = seconds(optimizer.step)
     return {name: statistics.median(r[name] / r["torch"] for r in found[2:]) for name in PHASES}
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tangential.algorithm import Adam, Projection, Reduction, Sgd, cosine_views, radial, view_radial
-from tangential.backends.foreach import Bundle
+from tangential.backends.foreach import TensorList
 
 jnp = pytest.importorskip("jax.numpy")
 
@@ -44,7 +44,7 @@ def test_rule_is_the_same_on_every_kind_of_array(rule, kind):
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_rule_is_the_same_on_a_list_of_tensors(rule):
     g, m, v = (torch.from_numpy(x) for x in arrays(4, 6, n=3))
-    lists = [Bundle([x[:1], x[1:]]) for x in (g, m, v.square())]
+    lists = [TensorList([x[:1], x[1:]]) for x in (g, m, v.square())]
     new = rule.advance(lists[0], *lists[1 : 1 + len(rule.names)])
     found = torch.cat(rule.direction(lists[0], *new).tensors)
     torch.testing.assert_close(found, direction(rule, g, m, v), rtol=1e-14, atol=0)

@@ -13,7 +13,7 @@ from support.twins import DENSE, check_odd_row, decided, exact_twin, worst_step
 from support.weights import gap, give_gradients, run, weights
 from tangential import SGDP, AdamP, Blocks
 from tangential.backends import fused_cuda as launched
-from tangential.backends.fused_cpu import SAID
+from tangential.backends.fused_cpu import DECISION
 from tangential.kernels.cuda import launch
 from tangential.kernels.plan import form, runs
 
@@ -114,7 +114,7 @@ def test_a_wrong_guess_is_repaired(rule, scale, allowed):
 
     def lie():
         for own in optimizer.state.values():
-            own[SAID].fill_(0 if own[SAID] == 1 else 1)
+            own[DECISION].fill_(0 if own[DECISION] == 1 else 1)
 
     assert worst_step(optimizer, params, 2, lie) < allowed
 
@@ -126,8 +126,8 @@ def test_a_guess_that_cannot_be_undone_is_not_acted_on():
 
 def test_the_last_decision_is_kept_and_readable():
     optimizer, params = decided(lambda params: AdamP(params, fused=True))
-    assert [int(optimizer.state[p][SAID]) for p in params[:3]] == [1, 0, 2]
-    assert SAID not in optimizer.state[params[3]]
+    assert [int(optimizer.state[p][DECISION]) for p in params[:3]] == [1, 0, 2]
+    assert DECISION not in optimizer.state[params[3]]
 
 
 @pytest.mark.parametrize("poison", [0.0, -1e-40, 1e30, float("nan")])
@@ -227,11 +227,11 @@ def test_views_that_begin_anywhere_are_stepped_right(which):
     give_gradients(params, 1)
     for p in params if which == "grad" else ():
         p.grad = moved(p.grad)
-    part = optimizer._launched._parts[0]
+    part = optimizer._cuda_kernel._parts[0]
     twin, twins = exact_twin(optimizer, params)
     optimizer.step()
     twin.step()
-    assert part is not optimizer._launched._parts[0] or which != "moment"
+    assert part is not optimizer._cuda_kernel._parts[0] or which != "moment"
     assert not any(launch._aligned([[x.data_ptr()] for x in (moved(params[0]),) * 4]))
     assert gap([p.detach().double() for p in params], [q.detach() for q in twins]) < 1e-6
 
@@ -278,7 +278,7 @@ def test_groups_dtypes_and_rules_are_launched_apart_and_never_refused():
             twin.step()
     for p, q in zip(params, [q for _, exact in twins for q in exact], strict=True):
         torch.testing.assert_close(p.double(), q, rtol=2e-2 if p.dtype == torch.bfloat16 else 1e-5, atol=1e-3)
-    assert len(optimizer._launched._parts) == 3
+    assert len(optimizer._cuda_kernel._parts) == 3
     assert all(own["step"] == 2 for own in optimizer.state.values())
 
 
@@ -308,14 +308,14 @@ def test_a_capture_keeps_what_it_reads_and_leaves_nothing_to_later_steps(monkeyp
         optimizer.step()
     monkeypatch.setattr(launch, "capturing", lambda device: False)
     optimizer.step()
-    made_launch = optimizer._launched._parts[0].launch
+    made_launch = optimizer._cuda_kernel._parts[0].launch
     eager, old = made_launch._last[1], params[0].grad
     monkeypatch.setattr(launch, "capturing", lambda device: True)
     give_gradients(params, 1)
     optimizer.step()
     captured = made_launch._held[0]
     assert captured is not eager and made_launch._last[1] is eager and old is not None
-    assert optimizer._launched._held == optimizer._launched._parts
+    assert optimizer._cuda_kernel._held == optimizer._cuda_kernel._parts
     monkeypatch.setattr(launch, "capturing", lambda device: False)
     optimizer.step()  # the same addresses, but a graph writes its table only when it is replayed
     assert made_launch._last[1] not in (eager, captured)

@@ -47,7 +47,7 @@ half, full = tl.bfloat16, tl.float32
 JOBS = {
     "80": [("apply", dict(T=(False, True, half, full))), ("repair", dict(T=(True, True, half, half)))],
     "90": [("prepare", dict(ADAM=True, B=128)), ("apply", dict(T=(True, False, full, full))),
-           ("gather", dict(R=8, C=256)), ("decide", dict(LISTEN=20, B=512)),
+           ("gather", dict(R=8, C=256)), ("decide", dict(VOTING_STEPS=20, B=512)),
            ("repair", dict(T=(True, False, full, full)))],
 }
 arch = sys.argv[1]
@@ -153,4 +153,4 @@ def test_the_kernel_is_the_default_on_a_device():
     half, whole = (torch.ones(3, 2, device="cuda", dtype=t, requires_grad=True) for t in (torch.half, torch.double))
     assert AdamP([half]).backend == "fused"
     assert AdamP([half, whole]).backend == "fused+foreach"
-    assert fused.takes(half) and launched.Launched is not None
+    assert fused.takes(half) and launched.CudaKernel is not None

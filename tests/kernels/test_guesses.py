@@ -8,8 +8,8 @@ import torch
 from support.step_matrix import RULES
 from support.twins import SPACING, decided, exact_twin, made, worst_step
 from support.weights import gap, give_gradients, run, tangent, weights
-from tangential.backends import SAID, VOTES
-from tangential.backends.sticky import LISTEN
+from tangential.backends import DECISION, VOTES
+from tangential.backends.sticky import VOTING_STEPS
 from tangential.kernels import cpu
 
 pytestmark = pytest.mark.skipif(cpu.library() is None, reason=f"the kernel is not built: {cpu.why_missing()}")
@@ -32,7 +32,7 @@ def test_a_wrong_guess_is_repaired(rule, dtype, scale, allowed, layout, kernel_a
 
     def lie():
         for own in optimizer.state.values():
-            own[SAID] = torch.tensor(0 if own[SAID] == 1 else 1, dtype=torch.uint8)
+            own[DECISION] = torch.tensor(0 if own[DECISION] == 1 else 1, dtype=torch.uint8)
 
     assert worst_step(optimizer, params, 8, lie) < allowed
 
@@ -49,7 +49,7 @@ def test_a_repair_loses_what_its_factor_multiplies_and_no_more(rule, scale):
     for step in range(4):
         give_gradients(params, step)
         for own in optimizer.state.values():
-            own[SAID] = torch.zeros((), dtype=torch.uint8)
+            own[DECISION] = torch.zeros((), dtype=torch.uint8)
         before = [p.detach().double().flatten(1) for p in params]
         right, rights = exact_twin(optimizer, params)
         guessed, guesses = exact_twin(optimizer, params)
@@ -69,8 +69,8 @@ def test_a_repair_loses_what_its_factor_multiplies_and_no_more(rule, scale):
 def test_the_last_decision_is_kept_and_readable(rule):
     cls, hyper = RULES[rule]
     optimizer, params = decided(lambda params: cls(params, **hyper))
-    assert [int(optimizer.state[p][SAID]) for p in params[:3]] == [1, 0, 2]
-    assert SAID not in optimizer.state[params[3]]
+    assert [int(optimizer.state[p][DECISION]) for p in params[:3]] == [1, 0, 2]
+    assert DECISION not in optimizer.state[params[3]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -80,7 +80,7 @@ def test_votes_are_counted_as_the_definition_does(rule, dtype, kernel_alone):
     params = weights(dtype, [(6, 7), (8, 3, 3, 3), (30, 140), (3, 2000), (2, 20_000), (7,)])
     optimizer = cls(params, blocks="sticky", fused=True, **hyper)
     heard = [0, 0, 0, 0, 0]
-    for step in range(LISTEN + 4):
+    for step in range(VOTING_STEPS + 4):
         give_gradients(params, step)
         for i, p in enumerate(params[:5]):
             invariant = (step % 3 > 0) == (i < 3)  # in most steps the first three, once they are settled the others
@@ -92,13 +92,13 @@ def test_votes_are_counted_as_the_definition_does(rule, dtype, kernel_alone):
             gap([p.detach().double()], [q.detach()]) < (20 if dtype == torch.float32 else 4) * SPACING[dtype]
             for p, q in zip(params, twins, strict=True)
         )
-        if step < LISTEN:
-            heard = [n + (int(optimizer.state[p][SAID]) == 1) for n, p in zip(heard, params, strict=False)]
+        if step < VOTING_STEPS:
+            heard = [n + (int(optimizer.state[p][DECISION]) == 1) for n, p in zip(heard, params, strict=False)]
         assert [int(optimizer.state[p][VOTES][0]) for p in params[:5]] == heard
         assert all(
             torch.equal(optimizer.state[p][VOTES], twin.state[q][VOTES]) for p, q in zip(params, twins, strict=True)
         )
-    assert [int(optimizer.state[p][SAID]) for p in params[:5]] == [1, 1, 1, 0, 0]
+    assert [int(optimizer.state[p][DECISION]) for p in params[:5]] == [1, 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -110,7 +110,7 @@ def test_resuming_continues_bit_for_bit(rule):
     b = [p.detach().clone().requires_grad_() for p in a]
     second = cls(b, **hyper)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
-    assert all(own[SAID].dtype == torch.uint8 for own in second.state.values() if SAID in own)
+    assert all(own[DECISION].dtype == torch.uint8 for own in second.state.values() if DECISION in own)
     for step in range(3):
         give_gradients(a, step)
         give_gradients(b, step)
@@ -135,4 +135,4 @@ def test_state_moves_between_backends(rule, before, after):
     other = cls(straight, foreach=True, **hyper)
     run(other, straight, 3)
     assert gap(run(second, a, 3), run(other, straight, 3)) < 1e-5
-    assert any(SAID in own for own in second.state.values()) == (after == "fused")
+    assert any(DECISION in own for own in second.state.values()) == (after == "fused")

@@ -20,10 +20,10 @@ class Noisy:
 
     images: int = 12
 
-    def batches(self, split, *, batch_size, order=None):
+    def batches(self, split, *, batch_size, generator=None):
         draw = torch.Generator().manual_seed(1)
         data = TensorDataset(torch.randn(self.images, 3, generator=draw), torch.randn(self.images, 1, generator=draw))
-        return DataLoader(data, batch_size=batch_size, shuffle=order is not None, generator=order)
+        return DataLoader(data, batch_size=batch_size, shuffle=generator is not None, generator=generator)
 
     def model(self):
         return nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))

@@ -4,7 +4,7 @@ import torch
 
 from support.step_matrix import BLOCKS, RULES
 from support.weights import give_gradients, tangent, weights
-from tangential.backends import SAID, VOTES
+from tangential.backends import DECISION, VOTES
 
 SPACING = {torch.float32: 2.0**-23, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
 LARGE = [(3, 70_000), (40_000, 3), (200, 300), (12, 3000), (2, 40, 3, 3), (1, 9), (64, 16), (100, 64), (7,), (70_000,)]
@@ -23,7 +23,7 @@ def exact_twin(optimizer, params):
     for p, q in zip(params, twins, strict=True):
         q.grad = p.grad.double()
         if p in optimizer.state:
-            twin.state[q] = {k: v.double() for k, v in optimizer.state[p].items() if k not in (SAID, VOTES)}
+            twin.state[q] = {k: v.double() for k, v in optimizer.state[p].items() if k not in (DECISION, VOTES)}
             twin.state[q].update({k: v.clone() for k, v in optimizer.state[p].items() if k in ("step", VOTES)})
     return twin, twins
 

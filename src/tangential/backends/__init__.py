@@ -1,18 +1,18 @@
 """Ways to walk tensors through a step. They differ in speed, never in the arithmetic, which is `algorithm`'s alone."""
 
-from tangential.backends.buckets import Batch, Lot
+from tangential.backends.buckets import Bucket, GroupStep
 from tangential.backends.choose import choose, in_use, walk
-from tangential.backends.fused_cpu import SAID, Fused, require_kernel
-from tangential.backends.fused_cuda import Launched, unscaled
+from tangential.backends.fused_cpu import DECISION, Fused, require_kernel
+from tangential.backends.fused_cuda import CudaKernel, unscaled
 from tangential.backends.sticky import VOTES
 
 __all__ = [
-    "SAID",
+    "DECISION",
     "VOTES",
-    "Batch",
+    "Bucket",
+    "CudaKernel",
     "Fused",
-    "Launched",
-    "Lot",
+    "GroupStep",
     "choose",
     "in_use",
     "require_kernel",

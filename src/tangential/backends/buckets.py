@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from tangential.algorithm import Projection, Rule
-from tangential.backends.opmath import HALF, lifted
+from tangential.backends.opmath import HALF, to_opmath
 from tangential.backends.sticky import Votes
 from tangential.blocks import Blocks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class Bucket:
     """Weights that take one step together.
 
     Args:
@@ -41,7 +41,7 @@ class Batch:
     projection: Projection
     votes: list[Tensor]
 
-    def only(self, at: Sequence[int]) -> Batch:
+    def only(self, at: Sequence[int]) -> Bucket:
         """The weights at these places."""
         weights, grads = ([x[i] for i in at] for x in (self.weights, self.grads))
         moments = tuple([moment[i] for i in at] for moment in self.moments)
@@ -49,11 +49,11 @@ class Batch:
         votes = [self.votes[i] for i in at] if self.votes else []
         return replace(self, weights=weights, grads=grads, moments=moments, t=t, votes=votes)
 
-    def readied(self) -> Batch:
+    def prepared(self) -> Bucket:
         """This, with gradients as arithmetic wants them: float32 at least, and of what goes down."""
         if not self.ascend and self.grads[0].dtype not in HALF:
             return self
-        grads = [lifted(-g if self.ascend else g) for g in self.grads]
+        grads = [to_opmath(-g if self.ascend else g) for g in self.grads]
         return replace(self, grads=grads, ascend=False)
 
     @property
@@ -68,7 +68,7 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lot:
+class GroupStep:
     """The parameters of one group that have gradients: any devices, dtypes and step counts.
 
     Args:
@@ -101,7 +101,7 @@ class Lot:
     maximize: bool
     capturable: bool
 
-    def only(self, at: list[int]) -> Lot:
+    def only(self, at: list[int]) -> GroupStep:
         """The parameters at these places."""
         if len(at) == len(self.weights):
             return self
@@ -110,7 +110,7 @@ class Lot:
         votes = [self.votes[i] for i in at] if self.votes else []
         return replace(self, weights=weights, grads=grads, steps=steps, said=said, moments=moments, votes=votes)
 
-    def batches(self) -> list[Batch]:
+    def buckets(self) -> list[Bucket]:
         """Count this step, and part the parameters by what can step together."""
         if not self.weights:
             return []
@@ -122,7 +122,7 @@ class Lot:
                 key = (p.device, p.dtype, t if isinstance(t, float) else None, projected(p, self.blocks))
                 together.setdefault(key, []).append(i)
         return [
-            Batch(
+            Bucket(
                 weights=[_real(self.weights[i]) for i in at],
                 grads=[_real(self.grads[i]) for i in at],
                 ascend=self.maximize,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from tangential.backends.buckets import Lot
+from tangential.backends.buckets import GroupStep
 from tangential.backends.cpu_chunks import chunked
 from tangential.backends.eager import eager
 from tangential.backends.foreach import foreach
@@ -40,9 +40,9 @@ def _on_cuda(w: Tensor) -> bool:
     return w.device.type == launch.DEVICE and launch.why_missing(w.device) is None
 
 
-def walk(lot: Lot) -> None:
+def walk(lot: GroupStep) -> None:
     """Take one step, without the kernel."""
-    for batch in lot.batches():
+    for batch in lot.buckets():
         if lot.backend == "eager":
             eager(batch)
         elif batch.weights[0].is_cpu and not torch.compiler.is_compiling():

@@ -13,21 +13,21 @@ import torch
 from torch import Tensor
 
 from tangential.backends import torch_fused as native
-from tangential.backends.buckets import Batch
+from tangential.backends.buckets import Bucket
 from tangential.backends.foreach import advance, angle_sums, direction, keep, move, rows, sums
 from tangential.backends.rows import lay_out
-from tangential.backends.tensor_list import Bundle
+from tangential.backends.tensor_list import TensorList
 from tangential.blocks import Blocks
 from tangential.kernels.plan import form
 
 PIECE = 1 << 19
 """Elements per piece: 2 MiB in float32, small enough for a cache, large enough to hide Python's overhead."""
 
-Advance = Callable[[Batch], Bundle]
+Advance = Callable[[Bucket], TensorList]
 """Writes the moments of a batch and returns the direction."""
 
 
-def chunked(batch: Batch) -> None:
+def chunked(batch: Bucket) -> None:
     """Take one step, piece by piece."""
     batch = replace(batch, projection=replace(batch.projection, lr=float(batch.projection.lr)))
     for alike in _by_count(batch):
@@ -37,7 +37,7 @@ def chunked(batch: Batch) -> None:
                 _step(part, fused(part))
 
 
-def _step(batch: Batch, fused: bool) -> None:
+def _step(batch: Bucket, fused: bool) -> None:
     """Take one step; `fused` tells whether torch's own fused optimizers may help."""
     if fused and batch.blocks is None and batch.weights[0].dtype == batch.moments[0][0].dtype:
         native.descend(batch)
@@ -53,14 +53,14 @@ def _step(batch: Batch, fused: bool) -> None:
             _large(span, forward)
 
 
-def _whole(batch: Batch, advance: Advance) -> None:
+def _whole(batch: Bucket, advance: Advance) -> None:
     """All at once, as `foreach` does it."""
-    batch = batch.readied()
+    batch = batch.prepared()
     u = advance(batch)
     move(batch, batch.projection.plain if batch.blocks is None else keep(batch, sums(batch, u)), u)
 
 
-def _large(batch: Batch, advance: Advance) -> None:
+def _large(batch: Bucket, advance: Advance) -> None:
     """Pieces on their own where blocks end with them; else sums of all, one gate, and the directions once more."""
     size = _rows_together(batch)
     step = max(1, PIECE * rows(batch.weights[0], batch.dim) // batch.weights[0].numel())
@@ -69,14 +69,14 @@ def _large(batch: Batch, advance: Advance) -> None:
             _whole(piece, advance)
         return
     pieces = list(_cut(batch, step))
-    found = [sums(piece, advance(piece)) for piece in (p.readied() for p in pieces)]
+    found = [sums(piece, advance(piece)) for piece in (p.prepared() for p in pieces)]
     factors = keep(batch, torch.cat(found, 1)).split([x.shape[1] for x in found])
     for piece, factor in zip(pieces, factors, strict=True):
-        piece = piece.readied()
+        piece = piece.prepared()
         move(piece, factor, direction(piece))
 
 
-def _decided(batch: Batch) -> Iterator[Batch]:
+def _decided(batch: Bucket) -> Iterator[Bucket]:
     """The weights with the blocks that the paper's test, or its majority, sees in them now."""
     ballot = batch.ballot
     if ballot and ballot.closed:
@@ -96,14 +96,14 @@ def _decided(batch: Batch) -> Iterator[Batch]:
             yield replace(batch.only(places), blocks=blocks)
 
 
-def _angle_sums(batch: Batch) -> Tensor:
+def _angle_sums(batch: Bucket) -> Tensor:
     """The sums that the paper's test asks for, of small weights at once, of a large one in pieces."""
     (w, *others) = batch.weights
     pieces = _cut(batch, max(1, PIECE * len(w) // w.numel())) if not others else [batch]
-    return torch.cat([angle_sums(piece.readied()) for piece in pieces], 1)
+    return torch.cat([angle_sums(piece.prepared()) for piece in pieces], 1)
 
 
-def _rows_together(batch: Batch) -> int:
+def _rows_together(batch: Bucket) -> int:
     """Rows that a cut must not part: those of a block; all where blocks are uneven."""
     if batch.blocks is None:
         return 1
@@ -112,7 +112,7 @@ def _rows_together(batch: Batch) -> int:
     return size or rows(batch.weights[0], batch.dim)
 
 
-def _cut(batch: Batch, step: int) -> Iterator[Batch]:
+def _cut(batch: Bucket, step: int) -> Iterator[Bucket]:
     """One weight in pieces of as many rows."""
     (w,) = batch.weights
     for start in range(0, rows(w, batch.dim), step):
@@ -125,7 +125,7 @@ def _cut(batch: Batch, step: int) -> Iterator[Batch]:
         yield replace(batch, weights=piece(batch.weights), grads=piece(batch.grads), moments=moments)
 
 
-def _spans(batch: Batch) -> Iterator[Batch]:
+def _spans(batch: Bucket) -> Iterator[Bucket]:
     """As many small weights as fit a piece, or one large weight."""
     small: list[int] = []
     room = PIECE
@@ -142,7 +142,7 @@ def _spans(batch: Batch) -> Iterator[Batch]:
         yield batch.only(small)
 
 
-def _by_count(batch: Batch) -> Iterator[Batch]:
+def _by_count(batch: Bucket) -> Iterator[Bucket]:
     """The weights that have taken as many steps."""
     if not isinstance(batch.t, list):
         yield batch
@@ -154,7 +154,7 @@ def _by_count(batch: Batch) -> Iterator[Batch]:
         yield replace(batch.only(at), t=t)
 
 
-def _by_form(batch: Batch) -> tuple[Batch, Batch]:
+def _by_form(batch: Bucket) -> tuple[Bucket, Bucket]:
     """Those whose rows lie one after another, as matrices, and the others as they are."""
     seen = [_matrix(batch, i) for i in range(len(batch.weights))]
     dense = batch.only([i for i, shape in enumerate(seen) if shape])
@@ -170,7 +170,7 @@ def _by_form(batch: Batch) -> tuple[Batch, Batch]:
     return dense, batch.only([i for i, shape in enumerate(seen) if not shape])
 
 
-def _matrix(batch: Batch, i: int) -> tuple[int, ...] | None:
+def _matrix(batch: Bucket, i: int) -> tuple[int, ...] | None:
     """`(rows, elements of each)`, or `(elements,)` without blocks, if a weight, its gradient and moments all lie so."""
     w = batch.weights[i]
     alike = (batch.grads[i], *(moment[i] for moment in batch.moments))

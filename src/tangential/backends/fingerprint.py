@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from tangential.backends.buckets import Lot
+from tangential.backends.buckets import GroupStep
 
 T = TypeVar("T")
 _shape, _dtype = attrgetter("shape"), attrgetter("dtype")
@@ -50,44 +50,44 @@ class _Layouts:
         return not self.strides or _same(Tensor.stride, list(compress(tensors, self.others)), self.strides)
 
 
-class Look:
+class Fingerprint:
     """The parameters of some groups as they were when a plan was made for them.
 
     A tensor that keeps its address keeps its dtype and layout, but for a gradient, which is a new one every step, and a
     weight, which is not this package's to watch over.
     """
 
-    def __init__(self, lots: Sequence[Lot]) -> None:
-        weights, grads = joined(lot.weights for lot in lots), joined(lot.grads for lot in lots)
-        self.groups = [(lot.blocks, len(lot.weights)) for lot in lots]
-        self.owned = self._owned(lots)
+    def __init__(self, group_steps: Sequence[GroupStep]) -> None:
+        weights, grads = joined(lot.weights for lot in group_steps), joined(lot.grads for lot in group_steps)
+        self.groups = [(lot.blocks, len(lot.weights)) for lot in group_steps]
+        self.owned = self._owned(group_steps)
         self.memory = [x.untyped_storage() for x in self.owned if x is not None]  # outlives a change of `.data`
-        self.places = [addresses(column) for column in self._columns(weights, lots)]
+        self.places = [addresses(column) for column in self._columns(weights, group_steps)]
         self.shapes, self.dtypes = list(map(_shape, weights)), list(map(_dtype, weights))
         self.grad_dtypes, self.grad_types = list(map(_dtype, grads)), list(map(type, grads))
         self.layouts, self.grad_layouts = _Layouts(weights), _Layouts(grads)
 
     @staticmethod
-    def _owned(lots: Sequence[Lot]) -> list[Tensor | None]:
+    def _owned(group_steps: Sequence[GroupStep]) -> list[Tensor | None]:
         """What only this package writes to."""
-        return joined(column for lot in lots for column in (lot.steps, lot.said, lot.votes))
+        return joined(column for lot in group_steps for column in (lot.steps, lot.said, lot.votes))
 
     @staticmethod
-    def _columns(weights: list[Tensor], lots: Sequence[Lot]) -> list[list[Tensor]]:
-        return [weights, *(joined(columns) for columns in zip(*(lot.moments for lot in lots), strict=True))]
+    def _columns(weights: list[Tensor], group_steps: Sequence[GroupStep]) -> list[list[Tensor]]:
+        return [weights, *(joined(columns) for columns in zip(*(lot.moments for lot in group_steps), strict=True))]
 
-    def holds(self, lots: Sequence[Lot]) -> bool:
+    def holds(self, group_steps: Sequence[GroupStep]) -> bool:
         """Whether the groups still look so."""
-        weights, grads = joined(lot.weights for lot in lots), joined(lot.grads for lot in lots)
-        owned = self._owned(lots)
+        weights, grads = joined(lot.weights for lot in group_steps), joined(lot.grads for lot in group_steps)
+        owned = self._owned(group_steps)
         return (
-            [(lot.blocks, len(lot.weights)) for lot in lots] == self.groups
+            [(lot.blocks, len(lot.weights)) for lot in group_steps] == self.groups
             and len(owned) == len(self.owned)
             and all(map(is_, owned, self.owned))
             and list(map(type, grads)) == self.grad_types
             and all(
                 addresses(column) == place
-                for column, place in zip(self._columns(weights, lots), self.places, strict=True)
+                for column, place in zip(self._columns(weights, group_steps), self.places, strict=True)
             )
             and _same(_shape, weights, self.shapes)
             and _same(_dtype, weights, self.dtypes)

@@ -12,44 +12,44 @@ import torch
 from torch import Tensor
 
 from tangential.algorithm import Rule
-from tangential.backends.buckets import Batch
-from tangential.backends.opmath import lifted
+from tangential.backends.buckets import Bucket
+from tangential.backends.opmath import to_opmath
 from tangential.backends.rows import across, lay_out, row_sums, view_sums
-from tangential.backends.tensor_list import Bundle
+from tangential.backends.tensor_list import TensorList
 
 
-def foreach(batch: Batch) -> None:
+def foreach(batch: Bucket) -> None:
     """Take one step."""
-    batch = batch.readied()
+    batch = batch.prepared()
     u = advance(batch)
     move(batch, batch.projection.plain if batch.blocks is None else keep(batch, sums(batch, u)), u)
 
 
-def advance(batch: Batch) -> Bundle:
+def advance(batch: Bucket) -> TensorList:
     """Write this step's moments; returns the direction."""
-    moments = [Bundle(moment) for moment in batch.moments]
-    for old, new in zip(moments, _rule(batch).advance(Bundle(batch.grads), *moments), strict=True):
+    moments = [TensorList(moment) for moment in batch.moments]
+    for old, new in zip(moments, _rule(batch).advance(TensorList(batch.grads), *moments), strict=True):
         torch._foreach_copy_(old.bare, new.tensors)
     return direction(batch)
 
 
-def direction(batch: Batch) -> Bundle:
+def direction(batch: Bucket) -> TensorList:
     """The direction, from the moments that `advance` wrote."""
-    return _rule(batch).direction(Bundle(batch.grads), *map(Bundle, batch.moments))
+    return _rule(batch).direction(TensorList(batch.grads), *map(TensorList, batch.moments))
 
 
-def sums(batch: Batch, u: Bundle) -> Tensor:
+def sums(batch: Bucket, u: TensorList) -> Tensor:
     """The sums per row that the gate of these blocks asks for, `(2 or 4, rows of all weights)`."""
     assert batch.blocks is not None, "what is not projected has no gate"
-    return row_sums(_wide(batch), Bundle(batch.grads), u, batch.blocks, partial(dots, dim=batch.dim))
+    return row_sums(_wide(batch), TensorList(batch.grads), u, batch.blocks, partial(dots, dim=batch.dim))
 
 
-def angle_sums(batch: Batch) -> Tensor:
+def angle_sums(batch: Bucket) -> Tensor:
     """Those sums that the paper's test needs, `(3, rows of all weights)`."""
-    return torch.stack(view_sums(_wide(batch), Bundle(batch.grads), dots=partial(dots, dim=0)))
+    return torch.stack(view_sums(_wide(batch), TensorList(batch.grads), dots=partial(dots, dim=0)))
 
 
-def dots(a: Bundle, b: Bundle, dim: int) -> Tensor:
+def dots(a: TensorList, b: TensorList, dim: int) -> Tensor:
     """`a.b` of every row of every tensor, `(rows of all weights,)`; a norm where it can be, which passes once."""
     if a is b:
         return _joined([torch.linalg.vector_norm(x, dim=_others(x, dim)) if x.ndim > 1 else x for x in a.bare]) ** 2
@@ -59,20 +59,20 @@ def dots(a: Bundle, b: Bundle, dim: int) -> Tensor:
     return found * (a.factor * b.factor)
 
 
-def keep(batch: Batch, sums: Tensor) -> Tensor:
+def keep(batch: Bucket, sums: Tensor) -> Tensor:
     """The factor on the weight for every row, `(rows of all weights,)`."""
     assert batch.blocks is not None, "what is not projected has no gate"
     layout = lay_out(tuple(tuple(w.shape) for w in batch.weights), batch.blocks, batch.weights[0].device)
     return layout.keep(sums, batch.projection, batch.ballot)
 
 
-def move(batch: Batch, keep: Any, u: Bundle) -> None:
+def move(batch: Bucket, keep: Any, u: TensorList) -> None:
     """`w <- keep * w - lr * u`; `keep` is a number, or one factor per row of all weights."""
     if isinstance(keep, Tensor) and keep.ndim:
         factors = keep.split([rows(w, batch.dim) for w in batch.weights]) if len(batch.weights) > 1 else (keep,)
-        keep = Bundle([across(k, w, batch.dim) for k, w in zip(factors, batch.weights, strict=True)])
+        keep = TensorList([across(k, w, batch.dim) for k, w in zip(factors, batch.weights, strict=True)])
     w, change = _wide(batch), u * -batch.projection.lr
-    if isinstance(keep, Bundle) and abs(change.factor - 1) < 1e-12:
+    if isinstance(keep, TensorList) and abs(change.factor - 1) < 1e-12:
         for x, k, d in zip(w.bare, keep.bare, change.bare, strict=True):
             torch.addcmul(d, x, k, out=x)  # one pass instead of two
     else:
@@ -82,8 +82,8 @@ def move(batch: Batch, keep: Any, u: Bundle) -> None:
         torch._foreach_copy_(batch.weights, w.bare)
 
 
-def _wide(batch: Batch) -> Bundle:
-    return Bundle([lifted(w) for w in batch.weights])
+def _wide(batch: Bucket) -> TensorList:
+    return TensorList([to_opmath(w) for w in batch.weights])
 
 
 def _joined(tensors: list[Tensor]) -> Tensor:
@@ -99,5 +99,5 @@ def rows(w: Tensor, dim: int) -> int:
     return w.shape[dim] if w.ndim else 1
 
 
-def _rule(batch: Batch) -> Rule:
-    return batch.rule(Bundle(batch.t) if isinstance(batch.t, list) else batch.t)
+def _rule(batch: Bucket) -> Rule:
+    return batch.rule(TensorList(batch.t) if isinstance(batch.t, list) else batch.t)

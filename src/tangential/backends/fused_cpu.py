@@ -2,7 +2,7 @@
 
 The paper's test needs sums over a weight before it may move. The kernel does not wait for them: it moves a weight as
 the last step's decision guesses and repairs it if the guess was wrong, so a step costs what torch's fused AdamW costs.
-The decision is kept beside the moments, under `SAID`: a resumed run guesses as the uninterrupted one would have, and
+The decision is kept beside the moments, under `DECISION`: a resumed run guesses as the uninterrupted one would, and
 whoever wants to know which weights are projected now can read it.
 """
 
@@ -18,15 +18,15 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tangential.algorithm import Adam
-from tangential.backends.buckets import Lot, projected
-from tangential.backends.fingerprint import Look, addresses, joined
-from tangential.backends.sticky import LISTEN
+from tangential.backends.buckets import GroupStep, projected
+from tangential.backends.fingerprint import Fingerprint, addresses, joined
+from tangential.backends.sticky import VOTING_STEPS
 from tangential.blocks import Blocks
 from tangential.kernels.cpu import Call, library, warn_if_missing, why_missing
 from tangential.kernels.cuda import launch
 from tangential.kernels.plan import Form, Plan, Run, form, runs
 
-SAID = "projected"
+DECISION = "projected"
 """Key of the state that holds what the paper's test said last: 0 not projected, 1 by channel, 2 by layer (uint8)."""
 
 STORAGE = {
@@ -68,40 +68,40 @@ class Fused:
     """What one optimizer's parameters look like to the kernel; worked out again only when they look different."""
 
     def __init__(self) -> None:
-        self._look: Look | None = None
+        self._look: Fingerprint | None = None
         self._call: Call | None = None
         self._addresses = array("q")
         self._taken: list[list[int]] = []
         self._left: list[list[int]] = []
 
-    def step(self, lots: Sequence[Lot], states: States) -> list[Lot]:
+    def step(self, group_steps: Sequence[GroupStep], states: States) -> list[GroupStep]:
         """Step what the kernel can, and return the rest.
 
         Args:
-            lots: One per parameter group.
-            states: The optimizer's state of every parameter; gets a `SAID` where the paper's test is asked.
+            group_steps: One per parameter group.
+            states: The optimizer's state of every parameter; gets a `DECISION` where the paper's test is asked.
 
         Raises:
             ValueError: A parameter that the kernel was demanded for and can never step; nothing has moved then.
         """
-        if self._look is None or not self._look.holds(lots):
+        if self._look is None or not self._look.holds(group_steps):
             self._look = None
-            self._plan(lots, states)
-            self._look = Look(lots)
+            self._plan(group_steps, states)
+            self._look = Fingerprint(group_steps)
         if self._call is not None:
-            grads = addresses(self._of_taken([lot.grads for lot in lots]))
+            grads = addresses(self._of_taken([lot.grads for lot in group_steps]))
             self._addresses[len(grads) : 2 * len(grads)] = array("q", grads)
-            settings = ((*settings_of(lot, float(lot.projection.lr)), LISTEN) for lot in lots)
+            settings = ((*settings_of(lot, float(lot.projection.lr)), VOTING_STEPS) for lot in group_steps)
             self._call(self._addresses, array("d", chain.from_iterable(settings)))
-            torch.autograd.graph.increment_version(self._of_taken([lot.weights for lot in lots]))
-        return [lot.only(at) for lot, at in zip(lots, self._left, strict=True) if at]
+            torch.autograd.graph.increment_version(self._of_taken([lot.weights for lot in group_steps]))
+        return [lot.only(at) for lot, at in zip(group_steps, self._left, strict=True) if at]
 
-    def _plan(self, lots: Sequence[Lot], states: States) -> None:
+    def _plan(self, group_steps: Sequence[GroupStep], states: States) -> None:
         """Sort the parameters into those the kernel takes and the others, and cut the former."""
-        self._taken, self._left = [[] for _ in lots], [[] for _ in lots]
+        self._taken, self._left = [[] for _ in group_steps], [[] for _ in group_steps]
         cut: list[Run] = []
         count = 0
-        for group, lot in enumerate(lots):
+        for group, lot in enumerate(group_steps):
             for i, w in enumerate(lot.weights):
                 storage, seen = _storage(lot, i), form_of(lot, i)
                 if storage is None or seen is None or library() is None:
@@ -112,17 +112,17 @@ class Fused:
                     self._left[group].append(i)
                     continue
                 if isinstance(lot.blocks, str) and w.ndim > 1:
-                    lot.said[i] = states[w][SAID] = as_said(states[w].get(SAID), w.device)
+                    lot.said[i] = states[w][DECISION] = as_said(states[w].get(DECISION), w.device)
                 self._taken[group].append(i)
                 cut += runs_of(lot, i, seen, weight=count, group=group, storage=storage)
                 count += 1
         self._call = Call(Plan(cut), count) if cut else None
-        self._addresses = self._table(lots)
+        self._addresses = self._table(group_steps)
 
-    def _table(self, lots: Sequence[Lot]) -> array[int]:
+    def _table(self, group_steps: Sequence[GroupStep]) -> array[int]:
         """The columns of addresses, in the order of `c/table.h`."""
         table = array("q")
-        for column in zip(*map(_columns, lots), strict=True):
+        for column in zip(*map(_columns, group_steps), strict=True):
             table.extend(0 if x is None else x.data_ptr() for x in self._of_taken(column))
         return table
 
@@ -131,7 +131,7 @@ class Fused:
         return joined(map(_picked, column, self._taken))
 
 
-def _columns(lot: Lot) -> tuple[Sequence[Tensor | None], ...]:
+def _columns(lot: GroupStep) -> tuple[Sequence[Tensor | None], ...]:
     votes = lot.votes or [None] * len(lot.weights)
     return lot.weights, lot.grads, lot.moments[0], lot.moments[-1], lot.steps, lot.said, votes
 
@@ -141,7 +141,7 @@ def _picked(entries: Sequence[T], at: list[int]) -> Sequence[T]:
     return entries if len(at) == len(entries) else [entries[i] for i in at]
 
 
-def _storage(lot: Lot, i: int) -> int | None:
+def _storage(lot: GroupStep, i: int) -> int | None:
     """The number of the dtypes and devices of a parameter's tensors, or None if the kernel does not know them."""
     w, g, t = lot.weights[i], lot.grads[i], lot.steps[i]
     moments = [moment[i] for moment in lot.moments]
@@ -154,7 +154,7 @@ def _storage(lot: Lot, i: int) -> int | None:
     return STORAGE.get((w.dtype, dtypes.pop()))
 
 
-def form_of(lot: Lot, i: int) -> Form | None:
+def form_of(lot: GroupStep, i: int) -> Form | None:
     """How a parameter and its gradient and moments all lie in memory, or None if not alike, with gaps, or empty."""
     w = lot.weights[i]
     places = [[s for s, n in zip(x[i].stride(), w.shape, strict=True) if n > 1] for x in (lot.grads, *lot.moments)]
@@ -165,7 +165,7 @@ def form_of(lot: Lot, i: int) -> Form | None:
     return form(w.shape, w.stride(), lot.blocks.dim if isinstance(lot.blocks, Blocks) else 0)
 
 
-def runs_of(lot: Lot, i: int, seen: Form, **place: int) -> Iterator[Run]:
+def runs_of(lot: GroupStep, i: int, seen: Form, **place: int) -> Iterator[Run]:
     """The runs of a parameter that lies so."""
     w = lot.weights[i]
     blocks = lot.blocks if projected(w, lot.blocks) else None
@@ -179,7 +179,7 @@ def as_said(said: Tensor | None, device: torch.device) -> Tensor:
     return torch.zeros((), dtype=torch.uint8, device=device) if said is None else said.to(device, torch.uint8)
 
 
-def settings_of(lot: Lot, lr: float) -> tuple[float, ...]:
+def settings_of(lot: GroupStep, lr: float) -> tuple[float, ...]:
     """The fields of `group` in `c/table.h` that both kernels read."""
     rule, how = lot.rule(1.0), lot.projection
     betas = rule.betas if isinstance(rule, Adam) else (rule.momentum, rule.dampening)

@@ -8,16 +8,16 @@ from torch import Tensor
 HALF = (torch.float16, torch.bfloat16)
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
+def opmath_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype that arithmetic and moments of such a weight have.
 
     Example:
-        >>> wide(torch.bfloat16), wide(torch.float64), wide(torch.complex64)
+        >>> opmath_dtype(torch.bfloat16), opmath_dtype(torch.float64), opmath_dtype(torch.complex64)
         (torch.float32, torch.float64, torch.complex64)
     """
     return torch.promote_types(dtype, torch.float32)
 
 
-def lifted(x: Tensor) -> Tensor:
+def to_opmath(x: Tensor) -> Tensor:
     """The tensor itself, or its float32 copy if it is in half precision."""
     return x.float() if x.dtype in HALF else x

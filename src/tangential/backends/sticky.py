@@ -10,7 +10,7 @@ from torch import Tensor
 VOTES = "votes"
 """Key of the state that counts in how many of the first steps each view fired: by channel, by layer, `(2,)` int32."""
 
-LISTEN = 20
+VOTING_STEPS = 20
 """Steps that vote. A variant weight passes the layer view by chance in 8 % of them, so ten or more are no accident."""
 
 
@@ -24,7 +24,7 @@ class Votes:
     @property
     def closed(self) -> bool:
         """Whether the majority stands, so that nobody has to be asked any more; unknown on a device counts as no."""
-        return not isinstance(self.t, list) and self.t > LISTEN
+        return not isinstance(self.t, list) and self.t > VOTING_STEPS
 
     def majority(self) -> tuple[Tensor, Tensor]:
         """What most of the first steps said, by channel and by layer, `(weights,)` each."""
@@ -35,7 +35,7 @@ class Votes:
         """Count what fired, `(weights,)` each, and give what is to be projected: that, or later the majority."""
         fired = torch.stack([by_channel, by_layer], 1)
         if isinstance(self.t, list):
-            listening = (torch.stack(self.t) <= LISTEN)[:, None]
+            listening = (torch.stack(self.t) <= VOTING_STEPS)[:, None]
             counts = self._count(fired * listening)
             settled = torch.where(listening, fired, _majority(counts))
             return settled[:, 0], settled[:, 1]
@@ -53,5 +53,5 @@ class Votes:
 
 def _majority(counts: Tensor) -> Tensor:
     """By channel if that view fired in most steps; else by layer if either did. `(weights, 2)` to the same."""
-    most = counts.cumsum(1) * 2 > LISTEN
+    most = counts.cumsum(1) * 2 > VOTING_STEPS
     return torch.stack([most[:, 0], most[:, 1] & ~most[:, 0]], 1)

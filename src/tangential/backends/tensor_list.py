@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Bundle:
+class TensorList:
     """A list of tensors with arithmetic: one operator is at most one pass of `torch._foreach_*` over the list.
 
     A number that multiplies is kept aside until an operation takes it along for nothing, as `add(alpha=...)` does.
@@ -41,47 +41,47 @@ class Bundle:
             torch._foreach_mul_(self.bare, self.factor)
         return self.bare
 
-    def __add__(self, other: Any) -> Bundle:
-        if isinstance(other, Bundle) and self.factor == 1 and not self._passing:
+    def __add__(self, other: Any) -> TensorList:
+        if isinstance(other, TensorList) and self.factor == 1 and not self._passing:
             return _passing(torch._foreach_add(self.bare, other.bare, alpha=other.factor))
         out = self._own()
-        if isinstance(other, Bundle):
+        if isinstance(other, TensorList):
             torch._foreach_add_(out, other.bare, alpha=other.factor)
         else:
             torch._foreach_add_(out, other)
         return _passing(out)
 
-    def __mul__(self, other: Any) -> Bundle:
-        if isinstance(other, Bundle):
+    def __mul__(self, other: Any) -> TensorList:
+        if isinstance(other, TensorList):
             return _passing(torch._foreach_mul(self.bare, other.bare), self.factor * other.factor)
         if isinstance(other, Tensor):
             return _passing(torch._foreach_mul(self.bare, other), self.factor)
-        return Bundle(self.bare, self.factor * other, passing=self._passing)
+        return TensorList(self.bare, self.factor * other, passing=self._passing)
 
-    def __truediv__(self, other: Bundle) -> Bundle:
+    def __truediv__(self, other: TensorList) -> TensorList:
         return _passing(torch._foreach_div(self.bare, other.bare), self.factor / other.factor)
 
-    def __pow__(self, exponent: float) -> Bundle:
+    def __pow__(self, exponent: float) -> TensorList:
         assert exponent == 0.5, "only the root of a second moment is needed"
         return _passing(torch._foreach_sqrt(self.bare), self.factor**0.5)
 
-    def __rpow__(self, base: float) -> Bundle:
+    def __rpow__(self, base: float) -> TensorList:
         return _passing(torch._foreach_pow(base, self.tensors))
 
-    def __rsub__(self, other: float) -> Bundle:
+    def __rsub__(self, other: float) -> TensorList:
         return self * -1 + other
 
-    def __rtruediv__(self, other: float) -> Bundle:
+    def __rtruediv__(self, other: float) -> TensorList:
         return _passing(torch._foreach_reciprocal(self.bare), other / self.factor)
 
-    def __imul__(self, other: Any) -> Bundle:
-        torch._foreach_mul_(self.bare, other.tensors if isinstance(other, Bundle) else other)
+    def __imul__(self, other: Any) -> TensorList:
+        torch._foreach_mul_(self.bare, other.tensors if isinstance(other, TensorList) else other)
         return self
 
-    def __iadd__(self, other: Bundle) -> Bundle:
+    def __iadd__(self, other: TensorList) -> TensorList:
         torch._foreach_add_(self.bare, other.bare, alpha=other.factor)
         return self
 
 
-def _passing(tensors: Any, factor: float = 1.0) -> Bundle:
-    return Bundle(list(tensors), factor, passing=True)
+def _passing(tensors: Any, factor: float = 1.0) -> TensorList:
+    return TensorList(list(tensors), factor, passing=True)

@@ -15,20 +15,20 @@ import torch
 from torch import Tensor
 
 from tangential.algorithm import Adam, Rule, Sgd
-from tangential.backends.buckets import Batch
-from tangential.backends.opmath import wide
-from tangential.backends.tensor_list import Bundle
+from tangential.backends.buckets import Bucket
+from tangential.backends.opmath import opmath_dtype
+from tangential.backends.tensor_list import TensorList
 
 
-def knows(batch: Batch) -> bool:
+def knows(batch: Bucket) -> bool:
     """Whether torch's fused optimizers have this rule, for tensors that all lie alike and without gaps."""
     rule, how = batch.rule(batch.t), batch.projection
-    dtype = wide(batch.weights[0].dtype)
+    dtype = opmath_dtype(batch.weights[0].dtype)
     alike = all(x.dtype == dtype for moment in batch.moments for x in moment)
     return alike and how.lr > 0 and _has(rule) and _right(type(rule), rule.nesterov, dtype)
 
 
-def descend(batch: Batch) -> None:
+def descend(batch: Bucket) -> None:
     """Take the whole step of weights that are not projected, in float32 or float64."""
     how = batch.projection
     decay = how.decay
@@ -39,12 +39,12 @@ def descend(batch: Batch) -> None:
     _fused(rule, batch.weights, batch.grads, batch.moments, lr=how.lr, decay=decay, maximize=batch.ascend)
 
 
-def advance(batch: Batch) -> Bundle:
+def advance(batch: Bucket) -> TensorList:
     """Write this step's moments; returns the direction."""
     lr = batch.projection.lr
     change = _zeros(batch.moments[0])
     _fused(batch.rule(batch.t), change, batch.grads, batch.moments, lr=lr)
-    return Bundle(change, -1 / lr)
+    return TensorList(change, -1 / lr)
 
 
 def _fused(

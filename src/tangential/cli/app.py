@@ -35,7 +35,7 @@ from tangential.experiments.runs.environment import environment
 from tangential.experiments.runs.folder import find, make_folder
 from tangential.experiments.training.devices import from_first, start, where
 from tangential.experiments.training.fit import MINUTES, fit
-from tangential.experiments.training.loggers import check_loggers, log_record, logging
+from tangential.experiments.training.loggers import check_loggers, log_record, open_loggers
 from tangential.experiments.training.signals import Stop, Stopped
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _train_job(job: Job, display: Display, loggers: list[str], way: dict[str, An
     machine = {**environment(command=_command(), threads=torch.get_num_threads()), **where(fabric)}
     from_first(fabric, lambda: job.folder.start(job.settings, machine))
     try:
-        with logging(loggers, job.folder, job.done) as opened:
+        with open_loggers(loggers, job.folder, job.done) as opened:
             for record in fit(job.plan, job.folder, **way, progress=partial(display.step, job)):
                 display.epoch(job, record)
                 log_record(opened, record)

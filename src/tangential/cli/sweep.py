@@ -18,7 +18,7 @@ from tangential.cli.inquiries import THREADS, Debug
 from tangential.experiments.runs.environment import environment
 from tangential.experiments.runs.folder import RunFolder, make_folder
 from tangential.experiments.sweep.search_space import Range, is_range, read_ranges
-from tangential.experiments.sweep.validation_split import HeldOut
+from tangential.experiments.sweep.validation_split import ValidationSplit
 from tangential.experiments.training.devices import start
 from tangential.experiments.training.fit import fit
 from tangential.experiments.training.signals import Stop
@@ -55,7 +55,7 @@ def sweep(
     Run the same command several times at once for several workers, and again to go on.
     """
     chosen, ranges = _read(recipe, settings or [], smoke=smoke)
-    task = HeldOut(chosen.task) if on == "validation" else chosen.task
+    task = ValidationSplit(chosen.task) if on == "validation" else chosen.task
     chosen = replace(chosen, seeds=seeds, task=task, watch_every=chosen.watch_every or 0)
     searched = read_ranges(chosen, ranges)
     chosen.check()

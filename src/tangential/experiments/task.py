@@ -62,8 +62,8 @@ class Task(Protocol):
         """Say which score the comparison is about."""
         ...
 
-    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Any]:
-        """Give the batches of one pass, shuffled by `order` if there is one; the same at every call otherwise.
+    def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Any]:
+        """Give the batches of one pass, shuffled by `generator` if there is one; the same at every call otherwise.
 
         Raises:
             ValueError: The data are not there; the error says in one line where to get them and where to put them.

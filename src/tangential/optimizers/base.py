@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tangential.algorithm import Projection, Rule
-from tangential.backends import SAID, VOTES, Fused, Launched, Lot, choose, in_use, unscaled, walk
-from tangential.backends.opmath import wide
+from tangential.backends import DECISION, VOTES, CudaKernel, Fused, GroupStep, choose, in_use, unscaled, walk
+from tangential.backends.opmath import opmath_dtype
 from tangential.optimizers.validation import check_capture, check_gradients, check_group, check_parameter, check_state
 
 
@@ -21,7 +21,7 @@ class Projected(Optimizer):
 
     _moments: ClassVar[tuple[str, ...]]
     _kernel: Fused | None = None
-    _launched: Launched | None = None
+    _cuda_kernel: CudaKernel | None = None
     _optional: ClassVar[dict[str, Any]] = dict(  # what checkpoints of other versions and packages may lack
         nesterov=False,
         delta=0.1,
@@ -94,8 +94,8 @@ class Projected(Optimizer):
         for i, p in zip(ids, params, strict=True):
             own = seen[0]["state"].get(i, {})
             for name in self._moments if own else ():
-                self.state[p][name] = own[name].to(device=p.device, dtype=wide(p.dtype))
-            for name in (SAID, VOTES):
+                self.state[p][name] = own[name].to(device=p.device, dtype=opmath_dtype(p.dtype))
+            for name in (DECISION, VOTES):
                 if name in own:
                     self.state[p][name] = own[name].to(device=p.device)
 
@@ -119,32 +119,34 @@ class Projected(Optimizer):
         if not torch.compiler.is_compiling():
             check_capture(self.param_groups)
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            lots = self.lots()
-            for lot in lots:  # all of them before the first is moved
+            group_steps = self.group_steps()
+            for lot in group_steps:  # all of them before the first is moved
                 check_gradients(lot.weights, lot.grads)
-            for lot in lots if torch.compiler.is_compiling() else self._fused_step(lots):
+            for lot in group_steps if torch.compiler.is_compiling() else self._fused_step(group_steps):
                 walk(lot)
         return loss
 
-    def _fused_step(self, lots: list[Lot]) -> list[Lot]:
+    def _fused_step(self, group_steps: list[GroupStep]) -> list[GroupStep]:
         """Step what the kernel takes; the rest is returned."""
         scale, found = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
-        others = unscaled([lot for lot in lots if lot.backend != "fused"], scale, found)
-        if any(lot.backend == "fused" for lot in lots):
-            self._kernel, self._launched = self._kernel or Fused(), self._launched or Launched()
-            rest = self._launched.step([lot for lot in lots if lot.backend == "fused"], self.state, scale, found)
+        others = unscaled([lot for lot in group_steps if lot.backend != "fused"], scale, found)
+        if any(lot.backend == "fused" for lot in group_steps):
+            self._kernel, self._cuda_kernel = self._kernel or Fused(), self._cuda_kernel or CudaKernel()
+            rest = self._cuda_kernel.step(
+                [lot for lot in group_steps if lot.backend == "fused"], self.state, scale, found
+            )
             others += self._kernel.step(unscaled(rest, scale, found), self.state)
         for lot in others:
             for p, said in zip(lot.weights, lot.said, strict=True):
                 if said is not None:  # nobody would keep it up to date
-                    del self.state[p][SAID]
+                    del self.state[p][DECISION]
         return others
 
-    def lots(self) -> list[Lot]:
+    def group_steps(self) -> list[GroupStep]:
         """What the next step would walk, one lot per parameter group; telemetry reads it before the step."""
         return [self._lot(group) for group in self.param_groups]
 
-    def _lot(self, group: dict[str, Any]) -> Lot:
+    def _lot(self, group: dict[str, Any]) -> GroupStep:
         weights: list[Tensor] = []
         grads: list[Tensor] = []
         steps: list[Tensor] = []
@@ -155,7 +157,7 @@ class Projected(Optimizer):
         self._init_group(group, weights, grads, steps, votes, *moments, *([] if traced else [said]))
         lr = group["lr"].double() if isinstance(group["lr"], Tensor) else group["lr"]
         settings = {name: group[name] for name in ("delta", "eps", "wd_ratio")}
-        return Lot(
+        return GroupStep(
             weights=weights,
             grads=grads,
             moments=tuple(moments),
@@ -194,7 +196,7 @@ class Projected(Optimizer):
         if group["blocks"] == "sticky":
             votes += [own[VOTES] for own in owns]
         steps += [own["step"] for own in owns]
-        for name, column in zip((*self._moments, SAID), moments, strict=False):
+        for name, column in zip((*self._moments, DECISION), moments, strict=False):
             column += [own.get(name) for own in owns]
 
     def _make_state(self, p: Tensor, own: dict[str, Any], group: dict[str, Any]) -> None:
@@ -203,6 +205,6 @@ class Projected(Optimizer):
             device = p.device if group["capturable"] else "cpu"
             own["step"] = torch.zeros((), dtype=torch.float32, device=device)
             for name in self._moments:
-                own[name] = torch.zeros_like(p, dtype=wide(p.dtype), memory_format=torch.preserve_format)
+                own[name] = torch.zeros_like(p, dtype=opmath_dtype(p.dtype), memory_format=torch.preserve_format)
         if group["blocks"] == "sticky" and VOTES not in own:
             own[VOTES] = torch.zeros(2, dtype=torch.int32, device=p.device)

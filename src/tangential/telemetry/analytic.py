@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from tangential.algorithm import Rule
-from tangential.backends.buckets import Lot, counts, projected
-from tangential.backends.opmath import wide
+from tangential.backends.buckets import GroupStep, counts, projected
+from tangential.backends.opmath import opmath_dtype
 from tangential.backends.rows import lay_out
 from tangential.backends.sticky import Votes
 from tangential.blocks import Blocks
 from tangential.optimizers.base import Projected
 from tangential.optimizers.validation import check_gradients
-from tangential.telemetry.block_rows import cut, pieces, real, row_dots, widest
+from tangential.telemetry.block_rows import cut, pieces, real, row_dots, to_float64
 from tangential.telemetry.block_sums import Part
 from tangential.telemetry.watch_list import Watched
 
@@ -31,7 +31,7 @@ def can_hand_over(optimizer: object, one: Watched) -> bool:
     Half precision rounds most of a step away, so there it has to be looked at; and blocks along another dimension than
     the optimizer projects along would need sums it does not take.
     """
-    if not isinstance(optimizer, Projected) or one.weight.dtype != wide(one.weight.dtype):
+    if not isinstance(optimizer, Projected) or one.weight.dtype != opmath_dtype(one.weight.dtype):
         return False
     own = one.group["blocks"]
     return not projected(one.weight, own) or one.blocks.dim == (own.dim if isinstance(own, Blocks) else 0)
@@ -45,7 +45,7 @@ def handed(optimizer: Projected, watched: list[Watched]) -> Iterator[Part]:
         watched: Weights that `can_hand_over` holds for.
     """
     places = {}
-    for lot in optimizer.lots():
+    for lot in optimizer.group_steps():
         check_gradients(lot.weights, lot.grads)
         taken = counts(lot.steps, lot.capturable) if lot.steps else []
         places |= {id(p): (lot, i, t + 1) for i, (p, t) in enumerate(zip(lot.weights, taken, strict=True))}
@@ -54,7 +54,7 @@ def handed(optimizer: Projected, watched: list[Watched]) -> Iterator[Part]:
             yield _part(one, *places[id(one.weight)]) if one.weight.numel() else Part.empty(one)
 
 
-def _part(one: Watched, lot: Lot, i: int, t: Any) -> Part:
+def _part(one: Watched, lot: GroupStep, i: int, t: Any) -> Part:
     blocks = lot.blocks if projected(one.weight, lot.blocks) else None
     w, g, *moments = (real(x) for x in (lot.weights[i], lot.grads[i], *(moment[i] for moment in lot.moments)))
     sums = _row_sums(w, g, moments, lot.rule(t), one.blocks.dim, sign=-1 if lot.maximize else 1)
@@ -74,7 +74,7 @@ def _row_sums(w: Tensor, g: Tensor, moments: list[Tensor], rule: Rule, dim: int,
     for w_rows, g_rows, *old in pieces(dim, w, g, *moments):
         given = g_rows if sign > 0 else -g_rows
         m, *others = rule.advance(given, *old)  # as wide as the step's own arithmetic; only the sums are wider
-        x = _Rows(*map(widest, (w_rows, g_rows, m, rule.direction(given, m, *others))))
+        x = _Rows(*map(to_float64, (w_rows, g_rows, m, rule.direction(given, m, *others))))
         pairs = ((x.w, x.w), (x.w, x.u), (x.u, x.u), (x.g, x.g), (x.w, x.g), (x.m, x.m), (x.w, x.m))
         found.append(row_dots(*pairs))
     return torch.cat(found, 1)
@@ -90,7 +90,7 @@ class _Rows(NamedTuple):
 
 
 def _factor(
-    lot: Lot, i: int, t: Any, blocks: Blocks | str | None, sums: Tensor
+    lot: GroupStep, i: int, t: Any, blocks: Blocks | str | None, sums: Tensor
 ) -> tuple[Tensor | float, Tensor | bool]:
     """What the step will multiply each row by, and whether it projects anything."""
     if blocks is None:

@@ -97,7 +97,7 @@ def pieces(dim: int, *tensors: Tensor) -> Iterator[list[Tensor]]:
         yield [x.narrow(dim, start, some).movedim(dim, 0).reshape(some, -1) for x in tensors]
 
 
-def widest(x: Tensor) -> Tensor:
+def to_float64(x: Tensor) -> Tensor:
     """The tensor in float64, or in float32 on devices that have nothing wider."""
     return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
 

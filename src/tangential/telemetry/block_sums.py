@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tangential.telemetry.block_rows import widest
+from tangential.telemetry.block_rows import to_float64
 from tangential.telemetry.watch_list import Watched
 
 SUMS = ("ww", "dd", "wd", "gg", "wg", "mm", "wm")
@@ -33,7 +33,7 @@ class Part:
     @classmethod
     def empty(cls, one: Watched) -> Part:
         """The part of a weight without elements."""
-        none = widest(torch.zeros((len(SUMS), 0), device=one.weight.device))
+        none = to_float64(torch.zeros((len(SUMS), 0), device=one.weight.device))
         return cls(one, none, none.sum())
 
     def flat(self) -> Tensor:
@@ -53,7 +53,7 @@ def gathered(parts: list[Part], extras: list[Tensor]) -> tuple[list[tuple[Part, 
     Returns:
         `(part, sums, whole, fired)` with the sums on the host, and the extras' values.
     """
-    flats = [part.flat() for part in parts] + [widest(x.detach()).reshape(1) for x in extras]
+    flats = [part.flat() for part in parts] + [to_float64(x.detach()).reshape(1) for x in extras]
     read = _read(flats)
     found = []
     for part, numbers in zip(parts, read, strict=False):

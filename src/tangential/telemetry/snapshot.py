@@ -17,7 +17,7 @@ from tangential.telemetry.block_rows import (
     pieces,
     real,
     row_dots,
-    widest,
+    to_float64,
 )
 from tangential.telemetry.block_sums import SUMS, Part
 from tangential.telemetry.watch_list import Watched
@@ -57,7 +57,7 @@ class Copy:
         elif self.cut is None or self.before is None or g.layout != torch.strided:
             self.gradient = _nan(self.one.weight, 2, 1)
         else:
-            found = (map(widest, piece) for piece in pieces(self.cut.dim, self.before, _rows_of(g, self.cut)))
+            found = (map(to_float64, piece) for piece in pieces(self.cut.dim, self.before, _rows_of(g, self.cut)))
             self.gradient = torch.cat([row_dots((g, g), (w, g)) for w, g in found], 1)
 
     def part(self, state: dict[str, Any]) -> Part:
@@ -73,7 +73,7 @@ class Copy:
         others = [] if momentum is None else [_rows_of(momentum, self.cut)]
         found = []
         for piece in pieces(self.cut.dim, self.before, _rows_of(self.one.weight, self.cut), *others):
-            w, new, *m = map(widest, piece)
+            w, new, *m = map(to_float64, piece)
             d = new - w
             moment = row_dots((m[0], m[0]), (w, m[0])) if m else w.new_full((2, len(w)), torch.nan)
             found.append(torch.cat([row_dots((w, w), (d, d), (w, d)), moment]))
@@ -118,13 +118,13 @@ def _copy(one: Watched, left: int, share: float) -> Copy:
 
 def _square(w: Tensor) -> Tensor:
     """`|w|^2`, 0-d."""
-    found = [widest(x).square().sum() for (x,) in pieces(0, w)] if w.numel() else []
+    found = [to_float64(x).square().sum() for (x,) in pieces(0, w)] if w.numel() else []
     return torch.stack([*found, _nan(w).new_zeros(())]).sum()
 
 
 def _nan(like: Tensor, *shape: int) -> Tensor:
     """What stands for sums that were not taken."""
-    return widest(torch.full(shape, torch.nan, device=like.device))
+    return to_float64(torch.full(shape, torch.nan, device=like.device))
 
 
 def _rows_of(x: Tensor, chosen: Cut) -> Tensor:

@@ -204,8 +204,8 @@ def test_workers_load_the_same_images_and_repeat_with_the_seed(pictures):
     data = Folder(root=str(pictures), name="pets", side=16, resize=20)
 
     def epoch(workers, seed=5):
-        order = torch.Generator().manual_seed(seed)
-        return [images for images, _ in loader(data.load("train"), batch_size=4, order=order, workers=workers)]
+        generator = torch.Generator().manual_seed(seed)
+        return [images for images, _ in loader(data.load("train"), batch_size=4, generator=generator, workers=workers)]
 
     assert all(torch.equal(a, b) for a, b in zip(epoch(2), epoch(2), strict=True))
     assert not torch.equal(epoch(2)[0], epoch(2, seed=6)[0])

@@ -13,7 +13,7 @@ from tangential.experiments.nets.resnet import resnet
 from tangential.experiments.recipes import RECIPES
 from tangential.experiments.settings.overrides import override
 from tangential.experiments.tasks.classification import Classification
-from tangential.experiments.training.schedules import drops
+from tangential.experiments.training.schedules import multistep
 
 small = Classification(data=Gratings(side=8, count=20), net=partial(resnet, depth=8, width=2))
 
@@ -148,11 +148,11 @@ def test_settings_can_be_changed_from_the_command_line(name, assignment):
 
 def test_drops_come_at_their_shares_of_the_run():
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    schedule, seen = drops(optimizer, 80, at=(0.25, 0.5, 0.75), factor=0.1), []
+    schedule, seen = multistep(optimizer, 80, at=(0.25, 0.5, 0.75), factor=0.1), []
     for _ in range(80):
         seen.append(round(optimizer.param_groups[0]["lr"], 6))
         optimizer.step()
         schedule.step()
     assert seen == [1.0] * 20 + [0.1] * 20 + [0.01] * 20 + [0.001] * 20
     with pytest.raises(ValueError, match="must be from 0 to 1"):
-        drops(optimizer, 8, at=(2.0,))
+        multistep(optimizer, 8, at=(2.0,))

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from tangential.experiments.recipes import digits
 from tangential.experiments.sweep.search_space import read_ranges
-from tangential.experiments.sweep.validation_split import HeldOut
+from tangential.experiments.sweep.validation_split import ValidationSplit
 from tangential.experiments.tasks.classification import Classification
 
 LR = ["optimizers.sgd.lr=1e-3..1", "optimizers.sgdp.lr=1e-3..1"]
@@ -55,7 +55,7 @@ def test_bad_range_is_refused(ranges, says):
 
 
 def test_held_out_data_are_no_training_data_and_always_the_same():
-    task = HeldOut(Classification(), share=0.25)
+    task = ValidationSplit(Classification(), share=0.25)
     order = torch.Generator().manual_seed(0)
     train, held = (
         torch.cat([images for images, _ in task.batches(split, batch_size=100, order=o)]).flatten(1)

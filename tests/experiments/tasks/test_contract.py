@@ -35,8 +35,8 @@ def flat(value):
 
 def drawn(task, split, seed=None):
     torch.manual_seed(5)
-    order = None if seed is None else torch.Generator().manual_seed(seed)
-    return [flat(batch) for batch in task.batches(split, batch_size=8, order=order)]
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return [flat(batch) for batch in task.batches(split, batch_size=8, generator=generator)]
 
 
 def same(one, other):
@@ -71,7 +71,7 @@ def test_loss_is_one_finite_number_that_every_parameter_feels(name):
     task = TASKS[name]
     torch.manual_seed(0)
     model = task.model().train()
-    batch = next(iter(task.batches("train", batch_size=8, order=torch.Generator())))
+    batch = next(iter(task.batches("train", batch_size=8, generator=torch.Generator())))
     objectives = task.objectives(model)
     assert len({each.name for each in objectives}) == len(objectives) > 0
     for objective in objectives:

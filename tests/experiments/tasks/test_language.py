@@ -54,8 +54,8 @@ def test_text_too_short_for_its_streams_is_refused():
 
 
 def passes(seed, count=2, workers=0):
-    order = None if seed is None else torch.Generator().manual_seed(seed)
-    batches = in_turn(torch.arange(40), streams=3, length=5, order=order, workers=workers)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    batches = in_turn(torch.arange(40), streams=3, length=5, generator=generator, workers=workers)
     return [torch.cat([part.tokens for part in batches], dim=1) for _ in range(count)]
 
 

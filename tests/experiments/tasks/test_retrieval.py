@@ -153,10 +153,10 @@ def test_a_net_learns_to_find_the_unseen_images(task):
     optimizer = AdamP([{**group, "lr": 0.01 * group.get("lr_scale", 1)} for group in objective.parameters], lr=0.01)
     with torch.no_grad():
         before = task.score(model.eval(), task.batches("test", batch_size=16))
-    order = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     model.train()
     for _ in range(15):
-        for batch in task.batches("train", batch_size=16, order=order):
+        for batch in task.batches("train", batch_size=16, generator=generator):
             optimizer.zero_grad()
             objective.loss(model, batch).backward()
             optimizer.step()
@@ -182,7 +182,7 @@ def test_proxies_learn_at_their_own_rate_and_the_body_is_marked():
 
 def found_by_the_loss(task):
     model = task.model()
-    images, classes = next(iter(task.batches("train", batch_size=16, order=torch.Generator())))
+    images, classes = next(iter(task.batches("train", batch_size=16, generator=torch.Generator())))
     return find_invariances(model, images, forward=lambda m, x: task.loss(m, (x, classes)))
 
 
@@ -225,12 +225,12 @@ def test_balanced_batches_hold_as_many_of_each_class():
 
 def test_balanced_batches_follow_their_generator():
     classes = torch.arange(40) % 8
-    order = torch.Generator().manual_seed(1)
-    sampler = ClassBalanced(classes, 8, 2, order)
-    first, state = list(sampler), order.get_state()
+    generator = torch.Generator().manual_seed(1)
+    sampler = ClassBalanced(classes, 8, 2, generator)
+    first, state = list(sampler), generator.get_state()
     second = list(sampler)
     assert first != second
-    order.set_state(state)
+    generator.set_state(state)
     assert list(sampler) == second
     assert list(ClassBalanced(classes, 8, 2, torch.Generator().manual_seed(1))) == first
 
@@ -242,7 +242,7 @@ def test_balanced_batches_follow_their_generator():
 def test_batches_that_cannot_be_balanced_are_refused(batch_size, per_class, message):
     task = replace(TRIPLET, per_class=per_class)
     with pytest.raises(ValueError, match=message):
-        task.batches("train", batch_size=batch_size, order=torch.Generator())
+        task.batches("train", batch_size=batch_size, generator=torch.Generator())
 
 
 @pytest.mark.parametrize("task", [SMALL, TRIPLET], ids=["proxy-anchor", "triplet"])

@@ -326,11 +326,13 @@ class Augmented(Noisy):
 
     workers: int = 0
 
-    def batches(self, split, *, batch_size, order=None):
+    def batches(self, split, *, batch_size, generator=None):
         tensors = super().batches(split, batch_size=batch_size).dataset.tensors
-        data = Jittered(*tensors) if order is not None else TensorDataset(*tensors)
-        workers = self.workers if order is not None else 0
-        return DataLoader(data, batch_size=batch_size, shuffle=order is not None, generator=order, num_workers=workers)
+        data = Jittered(*tensors) if generator is not None else TensorDataset(*tensors)
+        workers = self.workers if generator is not None else 0
+        return DataLoader(
+            data, batch_size=batch_size, shuffle=generator is not None, generator=generator, num_workers=workers
+        )
 
 
 def test_augmentation_does_not_depend_on_the_workers(tmp_path):

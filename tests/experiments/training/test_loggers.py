@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tangential.experiments.runs.folder import RunFolder
-from tangential.experiments.training.loggers import check_loggers, log_record, logging
+from tangential.experiments.training.loggers import check_loggers, log_record, open_loggers
 
 RECORDS = [{"epoch": epoch, "train_loss": 1 / epoch, "lr": 0.1} for epoch in (1, 2, 3)]
 
@@ -17,7 +17,7 @@ def resumed(tmp_path):
     folder = RunFolder(tmp_path)
     folder.start({"recipe": "digits"}, {})
     for done, records in ((0, RECORDS[:2]), (1, RECORDS[1:])):
-        with logging(["tensorboard", "csv"], folder, done) as opened:
+        with open_loggers(["tensorboard", "csv"], folder, done) as opened:
             for record in records:
                 log_record(opened, record)
                 if record["epoch"] > len(folder.metrics()):
@@ -47,7 +47,7 @@ def test_each_run_has_a_wandb_run_of_its_own(tmp_path, monkeypatch):
     for name in ("sgd-seed0", "sgdp-seed0"):
         folder = RunFolder(tmp_path / name)
         folder.start({"recipe": "digits"}, {})
-        with logging(["wandb", "none"], folder, 0) as opened:
+        with open_loggers(["wandb", "none"], folder, 0) as opened:
             log_record(opened, RECORDS[0])
             logged.append(opened[0].experiment)
         assert wandb.run is None

@@ -23,7 +23,7 @@ from tangential.experiments.nets.wide_resnet import wide_resnet
 from tangential.experiments.recipes.recipe import PaperNumber, Recipe, adam_pair
 from tangential.experiments.tasks.adversarial import Adversarial
 from tangential.experiments.tasks.attacks import Attack
-from tangential.experiments.training.schedules import cosine, drops
+from tangential.experiments.training.schedules import cosine, multistep
 
 LINF = Attack(norm="linf", radius=4 / 255, step=2 / 255, steps=10)
 L2 = Attack(norm="l2", radius=80 / 255, step=20 / 255, steps=10)
@@ -45,7 +45,7 @@ cifar10_linf = Recipe(
     ),
     optimizers=adam_pair(lr=1e-2, betas=(0.9, 0.999), weight_decay=2e-4),
     baselines={"adamp": "adamw"},
-    schedule=partial(drops, at=(0.5, 0.75), factor=0.1),
+    schedule=partial(multistep, at=(0.5, 0.75), factor=0.1),
     epochs=200,
     batch_size=128,
     seeds=3,

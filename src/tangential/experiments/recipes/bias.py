@@ -32,7 +32,7 @@ from tangential.experiments.nets.by_name import named
 from tangential.experiments.nets.simple_conv import simple_conv_net
 from tangential.experiments.recipes.recipe import PaperNumber, Recipe
 from tangential.experiments.tasks.bias import Bias
-from tangential.experiments.training.schedules import cosine, drops
+from tangential.experiments.training.schedules import cosine, multistep
 from tangential.optimizers import AdamP
 
 
@@ -52,7 +52,7 @@ def _biased_mnist(rho: float, adam: float, adamp: float) -> Recipe:
         task=Bias(data=BiasedMnist(rho=rho)),
         optimizers=_pair(lr=1e-3, betas=(0.9, 0.999), weight_decay=1e-4),
         baselines={"adamp": "adam"},
-        schedule=partial(drops, at=(0.25, 0.5, 0.75), factor=0.1),
+        schedule=partial(multistep, at=(0.25, 0.5, 0.75), factor=0.1),
         epochs=80,
         batch_size=256,
         seeds=3,

@@ -25,7 +25,7 @@ from tangential.experiments.nets.centernet import centernet, deformable_neck, pl
 from tangential.experiments.nets.ssd import ssd_resnet, ssd_vgg16
 from tangential.experiments.recipes.recipe import PROJECTED, PaperNumber, Recipe, adam_pair, sgd_pair
 from tangential.experiments.tasks.detection import AP, AP50, Detection
-from tangential.experiments.training.schedules import cosine, drops
+from tangential.experiments.training.schedules import cosine, multistep
 
 IMAGENET = {"weights": "IMAGENET1K_V1"}
 ADAM_PAIR = {"adamp": PROJECTED["adamp"]}
@@ -70,7 +70,7 @@ coco_ssd = Recipe(
     task=_SSD,
     optimizers=adam_pair(lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
     baselines=ADAM_PAIR,
-    schedule=partial(drops, at=(0.7, 0.9), factor=0.1),
+    schedule=partial(multistep, at=(0.7, 0.9), factor=0.1),
     epochs=110,
     batch_size=64,
     seeds=1,

@@ -13,7 +13,7 @@ import numpy as np
 from tangential.experiments.report import layers
 from tangential.experiments.report.layers import Layers
 from tangential.experiments.report.series import Series
-from tangential.experiments.runs.folder import RunFolder, broken
+from tangential.experiments.runs.folder import RunFolder, corrupt
 from tangential.experiments.task import Headline
 
 _SETTINGS = {"optimizer": str, "seed": int, "epochs": int, "compared": dict}
@@ -187,18 +187,20 @@ def _checked(run: RunFolder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     settings, metrics = run.settings(), run.metrics()
     for name, kind in _SETTINGS.items():
         if not isinstance(settings.get(name), kind):
-            raise broken(run.path / "settings.json", f"it has no {name}")
+            raise corrupt(run.path / "settings.json", f"it has no {name}")
     try:
         told = headline(settings)
     except ValueError as error:
-        raise broken(run.path / "settings.json", str(error)) from error
+        raise corrupt(run.path / "settings.json", str(error)) from error
     needed = [_LOSS, *([f"{_SCORE}{told.name}"] if told else [])]
     for record in metrics:
         for name in needed:
             if not _is_number(record.get(name)):
-                raise broken(run.path / "metrics.jsonl", f"an epoch has no {name}")
+                raise corrupt(run.path / "metrics.jsonl", f"an epoch has no {name}")
         if not any(key.startswith(_SCORE) and _is_number(value) for key, value in record.items()):
-            raise broken(run.path / "metrics.jsonl", f"an epoch has no score, a number whose name begins with {_SCORE}")
+            raise corrupt(
+                run.path / "metrics.jsonl", f"an epoch has no score, a number whose name begins with {_SCORE}"
+            )
     return settings, metrics
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tangential.experiments.report.series import Array
-from tangential.experiments.runs.folder import broken
+from tangential.experiments.runs.folder import corrupt
 
 FIGURES = ("norm", "effective_step", "angle", "radial_fraction", "projected", "equilibrium")
 
@@ -78,7 +78,7 @@ def read(path: Path) -> Layers | None:
         try:
             steps[int(record["step"])] = _step(record, about)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise broken(path, f"line {number} is not a step's telemetry") from error
+            raise corrupt(path, f"line {number} is not a step's telemetry") from error
     return _gathered([steps[step] for step in sorted(steps)], sorted(steps), about) if steps else None
 
 
@@ -91,7 +91,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 yield number, json.loads(line)
             except ValueError as error:
-                raise broken(path, f"line {number} is not JSON") from error
+                raise corrupt(path, f"line {number} is not JSON") from error
 
 
 def _step(record: Mapping[str, Any], about: dict[str, str]) -> _Step:

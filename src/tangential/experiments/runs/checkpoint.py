@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from tangential.experiments.runs.folder import RunFolder, broken, replace_file
+from tangential.experiments.runs.folder import RunFolder, corrupt, replace_file
 
 _log = logging.getLogger("tangential")
 
@@ -98,7 +98,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError(f"the checksum of {damaged} is wrong")
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # a cut or foreign file fails in as many ways as pickle, zip and torch have
-        raise broken(path, first_line(error)) from error
+        raise corrupt(path, first_line(error)) from error
     if not isinstance(state, dict) or not isinstance(state.get("epoch"), int):
-        raise broken(path, "it is not a checkpoint of a run")
+        raise corrupt(path, "it is not a checkpoint of a run")
     return state

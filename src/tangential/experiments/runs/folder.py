@@ -80,7 +80,7 @@ class RunFolder:
             return True
         for name in (CHECKPOINT, PREVIOUS, METRICS):
             if (self.path / name).exists():
-                raise broken(self.path / SETTINGS, f"it is missing beside {name}")
+                raise corrupt(self.path / SETTINGS, f"it is missing beside {name}")
         return False
 
     def settings(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class RunFolder:
         """
         records = self.metrics()
         if len(records) < epochs:
-            raise broken(self.path / METRICS, f"it has {len(records)} epochs, the checkpoint {epochs}")
+            raise corrupt(self.path / METRICS, f"it has {len(records)} epochs, the checkpoint {epochs}")
         lines = "".join(json.dumps(record) + "\n" for record in records[:epochs])
         replace_text(self.path / METRICS, lines)
 
@@ -252,9 +252,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise broken(path, str(error)) from error
+        raise corrupt(path, str(error)) from error
     if not isinstance(value, dict):
-        raise broken(path, "it does not hold an object")
+        raise corrupt(path, "it does not hold an object")
     return value
 
 
@@ -262,17 +262,17 @@ def _read_record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise broken(path, f"line {number} is not JSON") from error
+        raise corrupt(path, f"line {number} is not JSON") from error
     if not isinstance(record, dict) or record.get("epoch") != number:
-        raise broken(path, f"line {number} is not the record of epoch {number}")
+        raise corrupt(path, f"line {number} is not the record of epoch {number}")
     return record
 
 
-def broken(path: Path, why: str) -> ValueError:
+def corrupt(path: Path, why: str) -> ValueError:
     """Make the error for a file of a run folder that cannot be used.
 
     Example:
-        >>> str(broken(Path("runs/sgd-seed0/settings.json"), "it is empty"))
+        >>> str(corrupt(Path("runs/sgd-seed0/settings.json"), "it is empty"))
         'runs/sgd-seed0/settings.json is broken (it is empty); delete runs/sgd-seed0 to train this run again'
     """
     return ValueError(f"{path} is broken ({why}); delete {path.parent} to train this run again")

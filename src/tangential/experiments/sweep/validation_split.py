@@ -14,7 +14,7 @@ from tangential.experiments.task import Headline, Objective, Record, Split, Task
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class ValidationSplit:
     """A task that trains on part of its training data and is scored on the rest; the test data are not looked at.
 
     The cut is always the same one. What is held out is read as the training data are, augmentation included.
@@ -39,13 +39,13 @@ class HeldOut:
         """The task's."""
         return self.task.headline
 
-    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Any]:
+    def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Any]:
         """Give the batches of what is kept as "train", and of what is held out as "test".
 
         Raises:
             ValueError: The task's batches are not plain samples, so that no part of them can be held out.
         """
-        whole = self.task.batches("train", batch_size=batch_size, order=torch.Generator())
+        whole = self.task.batches("train", batch_size=batch_size, generator=torch.Generator())
         self._check(whole)
         samples = len(whole.dataset)  # type: ignore[arg-type]
         numbers = torch.randperm(samples, generator=torch.Generator().manual_seed(0)).tolist()
@@ -54,8 +54,8 @@ class HeldOut:
         return DataLoader(
             Subset(whole.dataset, part),
             batch_size=batch_size,
-            shuffle=order is not None,
-            generator=order,
+            shuffle=generator is not None,
+            generator=generator,
             drop_last=whole.drop_last and split == "train",
             collate_fn=whole.collate_fn,
             num_workers=whole.num_workers,
@@ -75,9 +75,9 @@ class HeldOut:
         """Measure as the task does."""
         return self.task.score(model, batches)
 
-    def smoke(self) -> HeldOut:
+    def smoke(self) -> ValidationSplit:
         """Hold out a part of the smoke task."""
-        return HeldOut(self.task.smoke(), self.share)
+        return ValidationSplit(self.task.smoke(), self.share)
 
     def _check(self, loader: DataLoader[Any]) -> None:
         plain = isinstance(loader.sampler, RandomSampler | SequentialSampler) and loader.batch_size is not None

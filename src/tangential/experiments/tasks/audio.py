@@ -77,14 +77,14 @@ class _Audio(ABC):
     @abstractmethod
     def measured(self, shares: Tensor, targets: Tensor) -> dict[str, float]: ...
 
-    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Batch]:
-        """Give the batches of one pass, shuffled by `order` if there is one; in training without a smaller last one.
+    def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Batch]:
+        """Give the batches of one pass, shuffled by `generator` if given; in training without a smaller last one.
 
         A single clip would have no BatchNorm. As the order changes, no clip is left out for ever.
         """
         clips = self.data.load(split, samples=self.samples, chunks=self.chunks)
         return loader(
-            clips, batch_size=batch_size, order=order, drop_last=split == "train" and len(clips) >= batch_size
+            clips, batch_size=batch_size, generator=generator, drop_last=split == "train" and len(clips) >= batch_size
         )
 
     def model(self) -> nn.Module:

@@ -76,13 +76,13 @@ class Bias:
         """Accuracy where the bias tells nothing, in per cent."""
         return Headline("unbiased_accuracy", "unbiased accuracy (%)", scale=100.0)
 
-    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Batch]:
+    def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Batch]:
         """Give the batches of one pass; in training without a last smaller one, too small for HSIC maybe."""
         train = split == "train"
         images = self.data.load(split)
         if train and len(images) < batch_size:  # type: ignore[arg-type]  # torch's Dataset leaves out its length
             raise ValueError(f"batch_size={batch_size}: there are only {len(images)} training images")  # type: ignore[arg-type]
-        return loader(images, batch_size=batch_size, order=order, workers=self.workers, drop_last=train)
+        return loader(images, batch_size=batch_size, generator=generator, workers=self.workers, drop_last=train)
 
     def model(self) -> Pair:
         """Make two new nets for this data."""

@@ -60,9 +60,9 @@ class Classification:
         """Accuracy, in per cent."""
         return ACCURACY
 
-    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Batch]:
-        """Give the batches of one pass, shuffled by `order` if there is one."""
-        return loader(self.data.load(split), batch_size=batch_size, order=order, workers=self.workers)
+    def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Batch]:
+        """Give the batches of one pass, shuffled by `generator` if there is one."""
+        return loader(self.data.load(split), batch_size=batch_size, generator=generator, workers=self.workers)
 
     def model(self) -> nn.Module:
         """Make a new network for this data."""

@@ -54,14 +54,14 @@ class Detection:
     headline: Headline = field(default=AP, metadata=FIXED)
     workers: int = 0
 
-    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Any]:
-        """Give the batches of one pass (`data.boxes.annotated.Batch`), shuffled by `order` if there is one."""
+    def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Any]:
+        """Give the batches of one pass (`data.boxes.annotated.Batch`), shuffled by `generator` if there is one."""
         pictures = self.data.load(split, self.view.transform(split))
         return DataLoader(
             pictures,
             batch_size=self.view.batch_size(split, batch_size),
-            shuffle=order is not None,
-            generator=order,
+            shuffle=generator is not None,
+            generator=generator,
             collate_fn=collated,
             num_workers=self.workers,
         )

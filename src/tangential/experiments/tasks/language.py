@@ -65,20 +65,20 @@ class Language:
         """Perplexity per token."""
         return PERPLEXITY
 
-    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Any]:
+    def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Any]:
         """Give the segments of one pass (`tangential.experiments.data.text.streams.Segment`), in the order of the text.
 
         Args:
             split: Which part of the text.
             batch_size: Streams side by side, in training.
-            order: Draws where the pass begins in the text; None for its beginning.
+            generator: Draws where the pass begins in the text; None for its beginning.
         """
         training = split == "train"
         return in_turn(
             self.data.load(split),
             streams=batch_size if training else self.test_streams,
             length=self.length if training else self.test_length,
-            order=order,
+            generator=generator,
             workers=self.workers,
         )
 

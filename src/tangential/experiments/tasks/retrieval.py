@@ -70,16 +70,16 @@ class Retrieval:
         """Recall@1, in per cent."""
         return Headline("recall_at_1", "Recall@1 (%)", scale=100.0)
 
-    def batches(self, split: Split, *, batch_size: int, order: torch.Generator | None = None) -> DataLoader[Batch]:
-        """Give the batches of one pass; in training only whole ones, and with `order` drawn as the settings say."""
+    def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Batch]:
+        """Give the batches of one pass; in training only whole ones, and with `generator` drawn as the settings say."""
         images = self.data.load(split)
         if split == "train" and len(images) < batch_size:  # type: ignore[arg-type]  # torch's Dataset leaves it out
             raise ValueError(f"batch_size={batch_size}: there are only {len(images)} training images")  # type: ignore[arg-type]
         plain = partial(loader, images, batch_size=batch_size, workers=self.workers)
-        if split == "test" or order is None or not self.per_class:
-            return plain(order=order, drop_last=split == "train")
-        drawn = ClassBalanced(_classes(images), batch_size, self.per_class, order)
-        return plain(order=order, batches=drawn)
+        if split == "test" or generator is None or not self.per_class:
+            return plain(generator=generator, drop_last=split == "train")
+        drawn = ClassBalanced(_classes(images), batch_size, self.per_class, generator)
+        return plain(generator=generator, batches=drawn)
 
     def model(self) -> MetricNet:
         """Make a new embedding net and, with the loss, its proxies."""

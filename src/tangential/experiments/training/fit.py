@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tangential.experiments.runs.checkpoint import first_line, load_checkpoint, save_checkpoint
-from tangential.experiments.runs.folder import RunFolder, broken
+from tangential.experiments.runs.folder import RunFolder, corrupt
 from tangential.experiments.runs.lock import locked
 from tangential.experiments.task import Record
 from tangential.experiments.training.devices import from_first, start
@@ -76,7 +76,7 @@ def epochs_done(folder: RunFolder) -> int:
     state = load_checkpoint(folder)
     done = 0 if state is None else int(state["epoch"])
     if len(folder.metrics()) < done:
-        raise broken(folder.path / "metrics.jsonl", f"it ends before epoch {done} of the checkpoint")
+        raise corrupt(folder.path / "metrics.jsonl", f"it ends before epoch {done} of the checkpoint")
     return done
 
 
@@ -94,7 +94,7 @@ def _go_on(training: Training, recording: Recording, folder: RunFolder, fabric: 
             training.load_state_dict(state)
             recording.load_state_dict(state["telemetry"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise broken(folder.checkpoint, first_line(error)) from error
+            raise corrupt(folder.checkpoint, first_line(error)) from error
     from_first(fabric, lambda: folder.rewind(training.epoch))
     from_first(fabric, recording.rewind)
 

@@ -38,7 +38,7 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def logging(names: Sequence[str], folder: RunFolder, done: int) -> Iterator[list[Logger]]:
+def open_loggers(names: Sequence[str], folder: RunFolder, done: int) -> Iterator[list[Logger]]:
     """Open the loggers of a run.
 
     Args:

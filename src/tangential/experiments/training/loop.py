@@ -123,9 +123,9 @@ class Training:
         self._under_way = _Epoch()
         self._random: list[dict[str, Tensor]] | None = None
         self._plan = plan
-        self._order = torch.Generator().manual_seed(plan.seed)
-        self._order_state = self._order.get_state()
-        loader = plan.task.batches("train", batch_size=plan.batch_size, order=self._order)
+        self._generator = torch.Generator().manual_seed(plan.seed)
+        self._generator_state = self._generator.get_state()
+        loader = plan.task.batches("train", batch_size=plan.batch_size, generator=self._generator)
         self._feed = Feed(loader, seed=plan.seed, fabric=fabric, parts=plan.accumulate)
         self._test_batches = plan.task.batches("test", batch_size=plan.batch_size)
         self.model = self._made(plan.task.model())
@@ -200,7 +200,7 @@ class Training:
         record = self._record(weights, self._score(pause)) | {"seconds": time.perf_counter() - started}
         record["ms_per_step"] = 1000 * self._under_way.stepping / len(self._under_way.losses)
         self.epoch, self.batch, self._under_way = self.epoch + 1, 0, _Epoch()
-        self._order_state = self._order.get_state()
+        self._generator_state = self._generator.get_state()
         return record
 
     def _step(self, parts: list[tuple[float, Any]]) -> dict[str, Tensor]:
@@ -258,7 +258,7 @@ class Training:
             "objectives": {each.name: each.state_dict() for each in self._players},
             "precision": self._fabric.strategy.precision.state_dict(),
             "random": self._random or random_states(self._fabric),
-            "order": self._order_state,
+            "order": self._generator_state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -272,8 +272,8 @@ class Training:
         self.epoch, self.batch = state["epoch"], state["batch"]
         self._under_way = _Epoch.of(state["under_way"], self._fabric.device)
         self._random = state["random"]
-        self._order_state = state["order"]
-        self._order.set_state(state["order"])
+        self._generator_state = state["order"]
+        self._generator.set_state(state["order"])
         if not self.batch:
             self._restore_random()
 

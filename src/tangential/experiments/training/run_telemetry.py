@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tangential.experiments.runs.environment import describe
-from tangential.experiments.runs.folder import RunFolder, broken, replace_text
+from tangential.experiments.runs.folder import RunFolder, corrupt, replace_text
 from tangential.experiments.task import Task
 from tangential.experiments.training.devices import placed
 from tangential.experiments.training.loop import Plan, Training
@@ -114,7 +114,7 @@ def invariances(plan: Plan, folder: RunFolder, fabric: Fabric) -> Invariances | 
     try:
         return Invariances.from_json(folder.invariances.read_text())
     except (KeyError, TypeError, ValueError) as error:
-        raise broken(folder.invariances, str(error)) from error
+        raise corrupt(folder.invariances, str(error)) from error
 
 
 def _answer(plan: Plan, fabric: Fabric) -> str | None:
@@ -125,8 +125,8 @@ def _answer(plan: Plan, fabric: Fabric) -> str | None:
     with warnings.catch_warnings(), torch.random.fork_rng(devices):
         warnings.simplefilter("ignore")  # the answer itself tells what is doubtful
         model = fabric.to_device(plan.task.model())
-        order, size = torch.Generator().manual_seed(plan.seed), min(plan.batch_size, SAMPLES)
-        batch = placed(fabric, next(iter(plan.task.batches("train", batch_size=size, order=order))))
+        generator, size = torch.Generator().manual_seed(plan.seed), min(plan.batch_size, SAMPLES)
+        batch = placed(fabric, next(iter(plan.task.batches("train", batch_size=size, generator=generator))))
         for forward in (_outputs, partial(_losses, plan.task)):
             try:
                 found.append(find_invariances(model, batch, forward=forward))

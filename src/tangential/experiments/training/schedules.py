@@ -68,7 +68,7 @@ def constant(optimizer: Optimizer, steps: int, *, warmup: float = 0.0) -> Lambda
     return _scheduled(optimizer, steps, warmup, lambda done: 1.0)
 
 
-def drops(
+def multistep(
     optimizer: Optimizer, steps: int, *, at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1, warmup: float = 0.0
 ) -> LambdaLR:
     """Let the learning rate drop by a factor at some points of the run.
@@ -86,7 +86,7 @@ def drops(
     Example:
         >>> import torch
         >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-        >>> schedule = drops(optimizer, 4, at=(0.5,), factor=0.1)
+        >>> schedule = multistep(optimizer, 4, at=(0.5,), factor=0.1)
         >>> rates = []
         >>> for _ in range(4):
         ...     rates.append(optimizer.param_groups[0]["lr"])

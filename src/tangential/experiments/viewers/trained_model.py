@@ -12,7 +12,7 @@ from torch import nn
 from tangential.experiments.recipes import RECIPES
 from tangential.experiments.runs.checkpoint import load_checkpoint
 from tangential.experiments.runs.environment import describe
-from tangential.experiments.runs.folder import RunFolder, broken
+from tangential.experiments.runs.folder import RunFolder, corrupt
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def trained(folder: RunFolder, kind: type[T], lacks: str) -> tuple[T, nn.Module]
     try:
         model.load_state_dict(state["model"])
     except (KeyError, RuntimeError) as error:
-        raise broken(folder.checkpoint, str(error).partition("\n")[0]) from error
+        raise corrupt(folder.checkpoint, str(error).partition("\n")[0]) from error
     return task, model.eval()
 
 

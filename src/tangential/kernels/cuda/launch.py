@@ -153,7 +153,7 @@ class Launch:
             phases.gather[_programs(self._gathers)](*here, R=8, C=256)
         if self._tested.words.numel():
             here = (table, n, runs, self._tested.words, numbers, state, self._findings, found)
-            phases.decide[(self._tested.words.numel(),)](*here, LISTEN=self._listen, B=512)
+            phases.decide[(self._tested.words.numel(),)](*here, VOTING_STEPS=self._listen, B=512)
         if self._mended.words.numel():
             here = (table, n, runs, self._mended.words, numbers, state, keeps, found)
             phases.repair[_programs(self._mended)](*here, T=self._rule, num_warps=WARPS)

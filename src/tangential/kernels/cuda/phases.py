@@ -161,7 +161,7 @@ def gather(runs, work, numbers, keeps, sums, all_sums, findings, found, R: tl.co
 
 @triton.jit(do_not_specialize=["weights"], do_not_specialize_on_alignment=["found"])
 def decide(
-    table, weights, runs, tested, numbers, state, findings, found, LISTEN: tl.constexpr, B: tl.constexpr
+    table, weights, runs, tested, numbers, state, findings, found, VOTING_STEPS: tl.constexpr, B: tl.constexpr
 ):  # fmt: skip
     """The paper's test of one weight, from what was found; by majority where votes are counted."""
     if tl.load(found) == 0:
@@ -188,7 +188,7 @@ def decide(
         votes = tl.load(table + VOTES * weights + weight)
         if votes != 0:
             decision = counted(
-                votes.to(tl.pointer_type(tl.int32)), decision, tl.load(table + STEP * weights + weight), LISTEN
+                votes.to(tl.pointer_type(tl.int32)), decision, tl.load(table + STEP * weights + weight), VOTING_STEPS
             )
         guess = tl.load(state + weight * STATE)
         # slices have waited for their factor, or were moved by one that could not be undone
@@ -202,16 +202,16 @@ def decide(
 
 
 @triton.jit
-def counted(votes, decision, step, LISTEN: tl.constexpr):
+def counted(votes, decision, step, VOTING_STEPS: tl.constexpr):
     """Counts a vote while there are votes; after that the majority decides."""
     t = tl.load(step.to(tl.pointer_type(tl.float32)))
     channel, layer = tl.load(votes), tl.load(votes + 1)
-    if t <= LISTEN:
+    if t <= VOTING_STEPS:
         tl.store(votes, channel + (decision == CHANNEL).to(tl.int32))
         tl.store(votes + 1, layer + (decision == LAYER).to(tl.int32))
     else:
-        most = tl.where(2 * (channel + layer) > LISTEN, LAYER, 0)
-        decision = tl.where(2 * channel > LISTEN, CHANNEL, most)
+        most = tl.where(2 * (channel + layer) > VOTING_STEPS, LAYER, 0)
+        decision = tl.where(2 * channel > VOTING_STEPS, CHANNEL, most)
     return decision
 
 

@@ -19,7 +19,7 @@ class ClassBalanced(Sampler[list[int]]):
         classes: The class of each image, `(count,)`.
         batch_size: Images per batch.
         per_class: Images of each class in a batch.
-        order: Draws; the same state gives the same batches.
+        generator: Draws; the same state gives the same batches.
 
     Raises:
         ValueError: Batches that cannot be made so, or too few images or classes for one.
@@ -30,10 +30,10 @@ class ClassBalanced(Sampler[list[int]]):
         (1, [4])
     """
 
-    def __init__(self, classes: Tensor, batch_size: int, per_class: int, order: torch.Generator) -> None:
+    def __init__(self, classes: Tensor, batch_size: int, per_class: int, generator: torch.Generator) -> None:
         if per_class < 1 or batch_size % per_class:
             raise ValueError(f"batch_size={batch_size}: must be a multiple of per_class={per_class}")
-        self._order = order
+        self._generator = generator
         self._per_class = per_class
         self._at_once = batch_size // per_class
         by_class = classes.argsort(stable=True)
@@ -53,11 +53,11 @@ class ClassBalanced(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for _ in range(self._batches):
-            chosen = torch.randperm(len(self._members), generator=self._order)[: self._at_once].tolist()
+            chosen = torch.randperm(len(self._members), generator=self._generator)[: self._at_once].tolist()
             yield [number for each in chosen for number in self._drawn(self._members[each])]
 
     def _drawn(self, members: Tensor) -> list[int]:
         numbers: list[int] = []
         while len(numbers) < self._per_class:
-            numbers += members[torch.randperm(len(members), generator=self._order)].tolist()
+            numbers += members[torch.randperm(len(members), generator=self._generator)].tolist()
         return numbers[: self._per_class]

@@ -182,7 +182,7 @@ def loader(
     images: Dataset[Batch],
     *,
     batch_size: int,
-    order: torch.Generator | None = None,
+    generator: torch.Generator | None = None,
     workers: int = 0,
     drop_last: bool = False,
     batches: Sampler[list[int]] | None = None,
@@ -192,10 +192,10 @@ def loader(
     Args:
         images: The data set.
         batch_size: Images per batch.
-        order: Shuffles the images, and seeds the workers; None for the order they lie in.
+        generator: Shuffles the images, and seeds the workers; None for the order they lie in.
         workers: Processes that load, for images on disk; 0 loads in this one.
         drop_last: Whether to leave out a last batch that is smaller.
-        batches: Draws whole batches instead of shuffling; `order` still seeds the workers.
+        batches: Draws whole batches instead of shuffling; `generator` still seeds the workers.
 
     Raises:
         ValueError: A negative number of workers.
@@ -203,10 +203,10 @@ def loader(
     if workers < 0:
         raise ValueError(f"workers={workers}: must be at least 0")
     # The data set hands over whole batches already, so there is nothing to collate.
-    make = partial(DataLoader, images, generator=order, num_workers=workers, collate_fn=_as_it_is)
+    make = partial(DataLoader, images, generator=generator, num_workers=workers, collate_fn=_as_it_is)
     if batches is not None:
         return make(batch_sampler=batches)
-    return make(batch_size=batch_size, shuffle=order is not None, drop_last=drop_last)
+    return make(batch_size=batch_size, shuffle=generator is not None, drop_last=drop_last)
 
 
 def _as_it_is(batch: Any) -> Any:  # a function of a module, so that spawned workers can be sent it

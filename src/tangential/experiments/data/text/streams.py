@@ -87,8 +87,8 @@ class Streams(Dataset[Segment]):
 class _InTurn(Sampler[tuple[int, int]]):
     """The segments one after the other, from an offset that is drawn for each pass."""
 
-    def __init__(self, segments: Streams, order: torch.Generator | None) -> None:
-        self._segments, self._order = segments, order
+    def __init__(self, segments: Streams, generator: torch.Generator | None) -> None:
+        self._segments, self._generator = segments, generator
 
     def __len__(self) -> int:
         return len(self._segments)
@@ -96,14 +96,14 @@ class _InTurn(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         # A generator: it draws when the first segment is taken. Loaders with workers make an iterator they do not use.
         offset = 0
-        if self._order is not None:
-            offset = int(torch.randint(self._segments.tokens, (), generator=self._order))
+        if self._generator is not None:
+            offset = int(torch.randint(self._segments.tokens, (), generator=self._generator))
         for index in range(len(self._segments)):
             yield index, offset
 
 
 def in_turn(
-    text: Tensor, *, streams: int, length: int, order: torch.Generator | None = None, workers: int = 0
+    text: Tensor, *, streams: int, length: int, generator: torch.Generator | None = None, workers: int = 0
 ) -> DataLoader[Segment]:
     """Give the segments of a text, always one after the other, as a memory that is carried along needs it.
 
@@ -111,9 +111,11 @@ def in_turn(
         text: Tokens, `(count,)`.
         streams: How many streams there are side by side.
         length: Tokens in a segment.
-        order: Draws for each pass where the text begins: what lies before is read at the end. None for its own
+        generator: Draws for each pass where the text begins: what lies before is read at the end. None for its own
             beginning.
         workers: Processes that cut the segments; 0 cuts them in the process that trains.
     """
     segments = Streams(text, streams=streams, length=length)
-    return DataLoader(segments, sampler=_InTurn(segments, order), batch_size=None, generator=order, num_workers=workers)
+    return DataLoader(
+        segments, sampler=_InTurn(segments, generator), batch_size=None, generator=generator, num_workers=workers
+    )
