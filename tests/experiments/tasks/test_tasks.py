@@ -117,7 +117,7 @@ def test_width_sets_the_channels_of_every_convolution():
 
 @pytest.mark.parametrize("name", ["channels", "classes", "width"])
 def test_net_without_size_is_refused(name):
-    with pytest.raises(ValueError, match=f"{name}=0: a net needs at least one"):
+    with pytest.raises(ValueError, match=f"{name}=0: must be at least 1"):
         conv_net(**{"channels": 1, "classes": 10, "width": 8, name: 0})
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from tangential.experiments.nets.pretrained import load_weights, pretrained
-from tangential.experiments.settings.sizes import check_sizes
+from tangential.experiments.settings.bounds import check_at_least
 
 
 class Stages(nn.Module):
@@ -55,7 +55,7 @@ def resnet_stages(*, width: int = 64, blocks: int = 2, weights: str | None = Non
         >>> [tuple(map.shape[1:]) for map in resnet_stages(width=4, blocks=1)(torch.zeros(1, 3, 64, 64))]
         [(4, 16, 16), (4, 16, 16), (8, 8, 8), (16, 4, 4), (32, 2, 2)]
     """
-    check_sizes(width=width, blocks=blocks)
+    check_at_least(1, width=width, blocks=blocks)
     widths = [width, 2 * width, 4 * width, 8 * width]
     stem = nn.Sequential(
         nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False),
@@ -96,7 +96,7 @@ def vgg16_stages(*, width: int = 64, weights: str | None = None) -> Stages:
         >>> [tuple(map.shape[1:]) for map in vgg16_stages(width=2)(torch.zeros(1, 3, 60, 60))]
         [(16, 8, 8), (16, 4, 4)]
     """
-    check_sizes(width=width)
+    check_at_least(1, width=width)
     layers: list[nn.Module] = []
     inputs = 3
     for index, (outputs, depth) in enumerate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tangential.experiments.settings.sizes import check_sizes
+from tangential.experiments.settings.bounds import check_at_least
 
 
 def conv_net(*, channels: int, classes: int, width: int = 8) -> nn.Sequential:
@@ -28,7 +28,7 @@ def conv_net(*, channels: int, classes: int, width: int = 8) -> nn.Sequential:
         >>> conv_net(channels=1, classes=3)(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 3])
     """
-    check_sizes(channels=channels, classes=classes, width=width)
+    check_at_least(1, channels=channels, classes=classes, width=width)
     return nn.Sequential(
         _conv(channels, width),
         _conv(width, 2 * width),
@@ -63,7 +63,7 @@ def conv_stack(*, channels: int, classes: int, width: int = 32, depth: int = 4) 
         >>> conv_stack(channels=1, classes=3)(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 3])
     """
-    check_sizes(channels=channels, classes=classes, width=width, depth=depth)
+    check_at_least(1, channels=channels, classes=classes, width=width, depth=depth)
     layers: list[nn.Module] = [_conv(channels, width)]
     for _ in range(depth - 1):
         layers += [nn.MaxPool2d(2), _conv(width, width)]

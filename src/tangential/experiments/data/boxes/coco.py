@@ -15,7 +15,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from tangential.experiments.data.boxes.annotated import Picture, Pictures, Split, Thing, tidied
 from tangential.experiments.data.locations import locate
-from tangential.experiments.settings.bounds import check_limits
+from tangential.experiments.settings.bounds import check_at_least
 
 COCO_CATEGORIES = tuple(
     name
@@ -57,7 +57,7 @@ class Coco:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        check_limits("pictures", limit=self.limit)
+        check_at_least(1, limit=self.limit, note="or none for all pictures")
 
     def load(self, split: Split, view: Callable[[Any, Any], Any]) -> Pictures:
         """Find the pictures of a split and read their annotations.

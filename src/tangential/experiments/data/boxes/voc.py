@@ -14,7 +14,7 @@ from torchvision.datasets import VOCDetection
 
 from tangential.experiments.data.boxes.annotated import PICTURE_SUFFIXES, Picture, Pictures, Split, Thing, tidied
 from tangential.experiments.data.locations import locate, unpacked
-from tangential.experiments.settings.bounds import check_limits
+from tangential.experiments.settings.bounds import check_at_least
 
 PASCAL = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -52,7 +52,7 @@ class Voc:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        check_limits("pictures", limit=self.limit)
+        check_at_least(1, limit=self.limit, note="or none for all pictures")
 
     def load(self, split: Split, view: Callable[[Any, Any], Any]) -> Pictures:
         """Find the pictures of a split and read their annotations.

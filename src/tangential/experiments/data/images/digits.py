@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from tangential.experiments.data.images.in_memory import Images
-from tangential.experiments.settings.bounds import check_limits
+from tangential.experiments.settings.bounds import check_at_least
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Digits:
     std = ()
 
     def __post_init__(self) -> None:
-        check_limits("images", limit=self.limit)
+        check_at_least(1, limit=self.limit, note="or none for all images")
 
     def load(self, split: Literal["train", "test"]) -> Images:
         """Read one split: grey values from 0 to 1, digits from 0 to 9."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from tangential.experiments.settings.bounds import check_limits
+from tangential.experiments.settings.bounds import check_at_least
 
 Batch = tuple[Tensor, ...]
 """Images `(batch, channels, height, width)` from 0 to 1, their classes `(batch,)`, and marks of the data set if any."""
@@ -143,7 +143,7 @@ class InMemory(ABC):
     flip: bool = False
 
     def __post_init__(self) -> None:
-        check_limits("images", limit=self.limit, test_limit=self.test_limit)
+        check_at_least(1, limit=self.limit, test_limit=self.test_limit, note="or none for all images")
         if self.padding < 0:
             raise ValueError(f"padding={self.padding}: must be at least 0")
 

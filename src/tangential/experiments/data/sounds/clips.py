@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tangential.experiments.data.sounds.decoding import Sounds, kept_sounds
-from tangential.experiments.settings.bounds import check_limits
+from tangential.experiments.settings.bounds import check_at_least
 
 Split = Literal["train", "test"]
 Batch = tuple[Tensor, ...]
@@ -137,7 +137,7 @@ class Recordings(ABC):
             raise ValueError(f"test={self.test}: must be test or validation")
         if self.sample_rate < 1:
             raise ValueError(f"sample_rate={self.sample_rate}: must be at least 1")
-        check_limits("clips", limit=self.limit)
+        check_at_least(1, limit=self.limit, note="or none for all clips")
 
     @abstractmethod
     def listing(self) -> Listing:
