@@ -1,20 +1,31 @@
 # One command each. The first target that needs it makes .venv; nothing else has to be set up.
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
-KERNEL := $(wildcard src/tangential/kernels/c/*) src/tangential/kernels/build.py
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+KERNEL  := $(wildcard src/tangential/kernels/c/*) src/tangential/kernels/build.py
+SOURCES := pyproject.toml constraints.txt hatch_build.py $(KERNEL)
 
-.PHONY: demo test lint check fix docs bench bench-gpu figures sanitize parity browser
+# Where there is no NVIDIA GPU, torch's own index has builds a tenth as large. It is used if it can be reached;
+# TORCH_INDEX= (empty) takes what PyPI has.
+CPU_INDEX    := https://download.pytorch.org/whl/cpu
+TORCH_INDEX  ?= $(shell [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/dev/null 2>&1 \
+                  || ! curl -fsI --max-time 5 $(CPU_INDEX)/torch/ >/dev/null 2>&1 || echo $(CPU_INDEX))
+INSTALL       = -m pip install $(addprefix --extra-index-url ,$(TORCH_INDEX))
+PINNED        = $(INSTALL) --constraint constraints.txt
+
+.PHONY: demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity browser
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.recipes: pyproject.toml hatch_build.py $(KERNEL) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[recipes]'
+$(VENV)/.recipes: $(SOURCES) | $(VENV)/bin/python
+	@echo "Installing into $(VENV): some minutes and up to 7 GB on a first run, most of it torch."
+	$(BIN)/python $(PINNED) -e '.[recipes]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml hatch_build.py $(KERNEL) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+$(VENV)/.dev: $(SOURCES) | $(VENV)/bin/python
+	@echo "Installing into $(VENV): some minutes and up to 8 GB on a first run, most of it torch."
+	$(BIN)/python $(PINNED) -e '.[dev]'
 	@touch $@ $(VENV)/.recipes
 
 demo: $(VENV)/.recipes  ## train a small net on real digits with SGD, SGDP, AdamW and AdamP, and show what happened
@@ -22,6 +33,24 @@ demo: $(VENV)/.recipes  ## train a small net on real digits with SGD, SGDP, Adam
 
 test: $(VENV)/.dev  ## the test suite, doctests included
 	$(BIN)/python -m pytest -q -n auto
+
+test-fast: $(VENV)/.dev  ## the daily loop: the core and one path through the rest, in about two minutes
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
+
+test-floor:  ## the test suite with the oldest torch we support, in .venv-floor
+	$(PYTHON) -m venv .venv-floor
+	.venv-floor/bin/python $(INSTALL) 'torch==2.10.*' -e '.[dev]'
+	.venv-floor/bin/python -m pytest -q -n auto
+
+test-newest:  ## the test suite with the newest of every dependency, in .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python $(INSTALL) --upgrade -e '.[dev]'
+	.venv-newest/bin/python -m pytest -q -n auto
+
+lock: $(VENV)/bin/python  ## refresh constraints.txt: the newest versions that pyproject.toml allows, for every platform
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --upgrade \
+	  --no-annotate --quiet --custom-compile-command "make lock" --output-file constraints.txt
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
