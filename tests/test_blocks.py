@@ -1,10 +1,15 @@
-"""How weights are cut into blocks."""
+"""How weights are cut into blocks, and what is summed over their rows."""
+
+import subprocess
+import sys
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tangential import Blocks
+from tangential import Blocks, blocks
+from tangential.blocks import chunked_row_dots, row_blocks, row_dots
 
 
 @given(st.integers(1, 8), st.integers(1, 8))
@@ -67,3 +72,65 @@ def test_weights_that_do_not_fit_are_refused(blocks, shape):
 
 def test_segments_given_as_lists_are_hashable():
     assert hash(Blocks(segments=[[0, 4, 2]])) == hash(Blocks(segments=((0, 4, 2),)))
+
+
+def test_spans_leave_out_what_no_block_has():
+    assert Blocks(segments=((1, 5, 2),)).spans((7, 3)) == ((1, 3), (3, 5))
+    assert Blocks(size=None).spans((0, 3)) == ()
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "transposed": lambda x: x.transpose(0, -1).contiguous().transpose(0, -1),
+    "with gaps": lambda x: torch.stack([x, x], -1)[..., 0],
+    "expanded": lambda x: x[..., :1].expand(x.shape),
+    "negated lazily": lambda x: torch._neg_view(-x),
+    "conjugated lazily": lambda x: x.conj().resolve_conj().conj(),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
+@pytest.mark.parametrize("shape", [(6, 5), (4, 6, 3), (7,), (3, 1, 2, 2)])
+def test_row_dots_are_the_sums_over_all_other_dimensions(layout, dtype, shape):
+    torch.manual_seed(0)
+    a, b = (LAYOUTS[layout](torch.randn(shape, dtype=dtype)) for _ in range(2))
+    for dim in range(len(shape)):
+        expected = (
+            (a.to(torch.complex128) * b.to(torch.complex128).conj()).real.movedim(dim, 0).reshape(shape[dim], -1).sum(1)
+        )
+        found = row_dots(a, b, dim)
+        assert found.shape == (shape[dim],) and not found.is_complex() and found.dtype.itemsize >= 4
+        assert torch.allclose(found.double(), expected, atol=1e-5)
+
+
+def test_a_number_is_one_row_and_half_precision_is_summed_in_float32():
+    assert row_dots(torch.tensor(2.0), torch.tensor(3.0)).tolist() == [6.0]
+    assert row_dots(torch.tensor(1 + 2j), torch.tensor(3 + 1j)).tolist() == [5.0]
+    ones = torch.ones(1, 5000, dtype=torch.float16)
+    assert row_dots(ones, ones).tolist() == [5000.0]
+
+
+@pytest.mark.parametrize("shape", [(10, 3), (3, 10), (0, 3), (3, 0), (1, 9), (5,), ()])
+def test_chunks_give_the_sums_of_the_whole(shape, monkeypatch):
+    monkeypatch.setattr("tangential.blocks.CPU_CHUNK", 6)
+    x, y = torch.randn(shape, dtype=torch.float64), torch.randn(shape, dtype=torch.float64)
+    for dim in range(max(1, len(shape))):
+        found = chunked_row_dots([x, y], lambda x, y: [(x, y), (x, x + y)], dim)
+        assert torch.allclose(found, torch.stack([row_dots(x, y, dim), row_dots(x, x + y, dim)]))
+        assert found.shape == (2, shape[dim] if shape else 1)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.sampled_from([(), (2,), (2, 3)]))
+def test_blocks_are_reduced_run_by_run(lengths, batch):
+    x = torch.randn(*batch, sum(lengths), dtype=torch.float64)
+    cut = row_blocks(lengths)
+    assert torch.allclose(cut.total(x), torch.stack([each.sum(-1) for each in x.split(lengths, -1)], -1))
+    assert torch.equal(cut.largest(x), torch.stack([each.amax(-1) for each in x.split(lengths, -1)], -1))
+    x[..., 0] = torch.nan
+    assert cut.largest(x)[..., 0].isnan().all()
+
+
+def test_blocks_alone_are_imported_without_torch():
+    code = "import sys; sys.modules['torch'] = None; exec(open(sys.argv[1]).read())"
+    subprocess.run([sys.executable, "-c", code, blocks.__file__], check=True)
