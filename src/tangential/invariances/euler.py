@@ -8,19 +8,18 @@ random points of a real network stand for every point.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from math import isfinite
 
 import torch
 from torch import Tensor
+
+from tangential.blocks import chunked_row_dots
 
 DEAD = 1e-11
 """A gradient this small relative to the sample's largest is rounding: the true one is zero."""
 
 _VANISHING = 1e-3
 """Blocks whose cosines are all below this look invariant; the true bound is stricter."""
-_CHUNK = 1 << 17
-"""Elements worked on at once: the products stay in the cache, and huge weights take no more memory than small ones."""
 _USUAL = 2
 """Dimensions that are always looked at: outputs, and the outputs of transposed convolutions and of `x @ weight`."""
 
@@ -86,19 +85,7 @@ def _together(before: Tensor | None, sums: Tensor) -> Tensor:
 
 def row_sums(weight: Tensor, gradient: Tensor, dim: int) -> Tensor:
     """`w.g`, `w.w` and `g.g` of every index of `dim`: `(3, weight.shape[dim])`."""
-    if weight.ndim < 2:
-        weight, gradient = weight.reshape(-1, 1), gradient.reshape(-1, 1)
-    if weight.is_complex():
-        weight, gradient = torch.view_as_real(weight), torch.view_as_real(gradient)
-    rows = max(1, _CHUNK // max(weight[0].numel(), 1))
-    parts = [_chunk_sums(w, g, dim) for w, g in zip(weight.split(rows), gradient.split(rows), strict=True)]
-    return torch.cat(parts, 1) if dim == 0 else torch.stack(parts).sum(0)
-
-
-def _chunk_sums(weight: Tensor, gradient: Tensor, dim: int) -> Tensor:
-    others = [d for d in range(weight.ndim) if d != dim]
-    pairs = ((weight, gradient), (weight, weight), (gradient, gradient))
-    return torch.stack([(a * b).sum(others) for a, b in pairs])
+    return chunked_row_dots([weight, gradient], lambda w, g: [(w, g), (w, w), (g, g)], dim)
 
 
 def cosines(sums: Tensor) -> Tensor:
@@ -119,9 +106,3 @@ def _vanish(sums: Tensor) -> bool:
 
 def _length(sums: Tensor) -> float:
     return float(sums[2].sum().sqrt())
-
-
-def block_sums(sums: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Sums of consecutive blocks of these lengths: `(..., rows)` to `(..., blocks)`."""
-    ids = torch.arange(len(lengths), device="cpu").repeat_interleave(torch.tensor(lengths, device="cpu"))
-    return sums.new_zeros(*sums.shape[:-1], len(lengths)).index_add_(-1, ids, sums)

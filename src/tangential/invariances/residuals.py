@@ -8,8 +8,8 @@ from math import sqrt
 import torch
 from torch import Size, Tensor
 
-from tangential.blocks import Blocks
-from tangential.invariances.euler import Samples, block_sums, cosines, row_sums
+from tangential.blocks import Blocks, row_blocks
+from tangential.invariances.euler import Samples, cosines, row_sums
 from tangential.invariances.partition import grouped_residual, least_rows, sizes
 from tangential.invariances.probe import Probe
 
@@ -87,7 +87,7 @@ def real_residuals(probe: Probe, cuts: Mapping[str, Blocks], seed: int) -> dict[
 def _real_residual(weight: Tensor, gradient: Tensor, blocks: Blocks) -> tuple[float, int]:
     runs = blocks.runs(weight.shape)
     lengths, invariant = torch.tensor(runs, device="cpu").unbind(1)
-    sums = block_sums(row_sums(weight, gradient, blocks.dim).cpu(), [length for length, _ in runs])
+    sums = row_blocks([length for length, _ in runs]).total(row_sums(weight, gradient, blocks.dim).cpu())
     found = cosines(sums)[invariant.bool()]
     elements = lengths[invariant.bool()] * weight.numel() / weight.shape[blocks.dim]
     return float(found.max()), int((found * elements.sqrt() > 0.1).sum())
