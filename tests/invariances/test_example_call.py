@@ -65,12 +65,50 @@ def test_a_loss_in_the_outputs_stands_for_all_of_them():
     assert find_invariances(without, pictures())["net.0.weight"] is None
 
 
-def test_caches_for_the_next_call_do_not_count():
+@pytest.mark.parametrize(
+    "name",
+    ["past_key_values", "cache", "cache_params", "mems", "encoder_cache", "past_buckets_states", "shared_kv_states"],
+)
+def test_caches_for_the_next_call_do_not_count(name):
     def run(net, x):
         raw = net[0](x)
-        return Outputs(logits=net[1:](raw), past_key_values=[raw])
+        return Outputs(logits=net[1:](raw), **{name: [raw]})
 
     assert find_invariances(Wrapped(run), pictures())["net.0.weight"] == Blocks()
+
+
+class KeyValueCache:
+    """A cache by its class alone, as in a tuple of outputs."""
+
+    def __init__(self, keys):
+        self.keys = keys
+
+
+class SlidingCache(KeyValueCache):
+    """One of its kinds."""
+
+
+class LayerTwo(SlidingCache):
+    """One by inheritance."""
+
+
+@pytest.mark.parametrize("kind", [KeyValueCache, SlidingCache, LayerTwo])
+@pytest.mark.parametrize("pack", [lambda *outputs: outputs, lambda logits, last: {"logits": logits, "next": [last]}])
+def test_caches_are_known_by_their_class_wherever_they_stand(kind, pack):
+    def run(net, x):
+        raw = net[0](x)
+        return pack(net[1:](raw), kind(raw))
+
+    assert find_invariances(Wrapped(run), pictures())["net.0.weight"] == Blocks()
+
+
+@pytest.mark.parametrize("name", ["hidden", "last_hidden_state", "state", "pasture", 0])
+def test_outputs_that_only_resemble_a_cache_count(name):
+    def run(net, x):
+        raw = net[0](x)
+        return {"logits": net[1:](raw), name: raw}
+
+    assert find_invariances(Wrapped(run), pictures())["net.0.weight"] is None
 
 
 def test_forward_may_return_the_loss_of_a_captured_float32_pictures():

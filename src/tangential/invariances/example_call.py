@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,14 +63,17 @@ class Call:
         return f"model({', '.join(words)})" if self.forward is None else f"forward({', '.join(['model', *words])})"
 
 
-_CACHES = ("past_key_values", "cache_params", "mems")
+_CACHE_ENTRY = re.compile(r"(^|_)(caches?|past|mems|kv)(_|$)")
+"""Transformers: `past_key_values`, `cache_params`, `mems`, `past_buckets_states`; `cache`, `encoder_cache` in its 5.24."""
 
 
 def differentiable(returned: Any) -> Iterator[Tensor]:
     """The tensors in an output that a loss may be made of, each once.
 
     An output with a `loss`, as Transformers models return when they get labels, stands for its loss alone, and caches
-    for the next call do not count: training never looks at them.
+    for the next call do not count, since no loss is made of them: entries whose name holds the word `cache`, `past`,
+    `mems` or `kv`, and objects of a class whose name ends in `Cache`, wherever they stand. The keys and values in them
+    are not normalised, so a cache that counted would make every value projection variant.
     """
     seen: set[int] = set()
     for tensor in _tensors(returned, depth=4):
@@ -84,6 +88,8 @@ def _tensors(value: Any, depth: int) -> Iterator[Tensor]:
     elif isinstance(value, (list, tuple, set)):
         for item in value:
             yield from _tensors(item, depth)
+    elif _is_cache(value):
+        return
     elif depth and (entries := _entries(value)):
         loss = entries.get("loss")
         counted = [loss] if isinstance(loss, Tensor) and loss.requires_grad else _without_caches(entries)
@@ -98,7 +104,11 @@ def _entries(value: Any) -> Mapping[Any, Any]:
 
 
 def _without_caches(entries: Mapping[Any, Any]) -> list[Any]:
-    return [item for name, item in entries.items() if name not in _CACHES]
+    return [item for name, item in entries.items() if not (isinstance(name, str) and _CACHE_ENTRY.search(name))]
+
+
+def _is_cache(value: Any) -> bool:
+    return any(kind.__name__.endswith("Cache") for kind in type(value).__mro__)
 
 
 def _fresh(value: Any) -> Any:
