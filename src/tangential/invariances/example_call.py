@@ -64,7 +64,7 @@ class Call:
 
 
 _CACHE_ENTRY = re.compile(r"(^|_)(caches?|past|mems|kv)(_|$)")
-"""Transformers: `past_key_values`, `cache_params`, `mems`, `past_buckets_states`; `cache`, `encoder_cache` in its 5.24."""
+"""Transformers: `past_key_values`, `cache_params`, `mems`; in 5.24 `cache` and `encoder_cache`."""
 
 
 def differentiable(returned: Any) -> Iterator[Tensor]:
