@@ -7,12 +7,12 @@ import torch
 
 from tangential.experiments.nets.centernet_targets import (
     SIZE_WEIGHT,
-    Peaks,
+    Targets,
     decode,
     focal_loss,
     gaussian_radius,
     losses,
-    peaks,
+    make_targets,
 )
 
 CLASSES, SHAPE, STRIDE = 3, (24, 32), 4
@@ -23,7 +23,7 @@ def corners(*boxes):
 
 
 def drawn(boxes, labels, stride=STRIDE, shape=SHAPE):
-    return peaks([boxes], [torch.tensor(labels, dtype=torch.long)], classes=CLASSES, shape=shape, stride=stride)
+    return make_targets([boxes], [torch.tensor(labels, dtype=torch.long)], classes=CLASSES, shape=shape, stride=stride)
 
 
 def some_boxes(generator, count=4):
@@ -37,8 +37,8 @@ def some_boxes(generator, count=4):
 
 def maps_of(truth):
     """The maps of a network that is right: certain at the centres, and its numbers only there."""
-    logits = (truth.heat.clamp(1e-6, 1 - 1e-6)).logit()
-    sizes, offsets = (truth.heat.new_zeros(len(truth.heat), 2, *truth.heat.shape[-2:]) for _ in range(2))
+    logits = (truth.heatmap.clamp(1e-6, 1 - 1e-6)).logit()
+    sizes, offsets = (truth.heatmap.new_zeros(len(truth.heatmap), 2, *truth.heatmap.shape[-2:]) for _ in range(2))
     image, row, column = truth.cells.unbind(1)
     sizes[image, :, row, column], offsets[image, :, row, column] = truth.sizes, truth.offsets
     return logits, sizes, offsets
@@ -67,16 +67,16 @@ def test_peak_stands_at_the_centre_with_size_and_offset():
     assert truth.cells.tolist() == [[0, 6, 5]]
     assert truth.sizes.tolist() == [[6.75, 3.5]]
     assert truth.offsets.tolist() == [[0.875, 0.75]]
-    assert truth.heat[0, 2, 6, 5] == 1
-    assert (truth.heat == 1).sum() == 1
-    assert truth.heat[0, :2].count_nonzero() == 0
+    assert truth.heatmap[0, 2, 6, 5] == 1
+    assert (truth.heatmap == 1).sum() == 1
+    assert truth.heatmap[0, :2].count_nonzero() == 0
 
 
 def test_bell_has_the_radius_of_its_box_and_a_sixth_of_its_width_as_deviation():
     truth = drawn(corners([0, 0, 80, 80]), [0])  # 20 x 20 cells
     radius = int(gaussian_radius(torch.tensor(20.0), torch.tensor(20.0)))
     assert radius == 5
-    row = truth.heat[0, 0, 10]
+    row = truth.heatmap[0, 0, 10]
     expected = [math.exp(-(dx**2) / (2 * ((2 * radius + 1) / 6) ** 2)) for dx in range(-radius, radius + 1)]
     assert torch.allclose(row[10 - radius : 11 + radius], torch.tensor(expected, dtype=torch.float64))
     assert row[: 10 - radius].count_nonzero() == row[11 + radius :].count_nonzero() == 0
@@ -85,24 +85,24 @@ def test_bell_has_the_radius_of_its_box_and_a_sixth_of_its_width_as_deviation():
 def test_bells_of_one_class_merge_by_the_higher_one():
     boxes = corners([0, 0, 60, 60], [16, 0, 76, 60])
     both, first, second = drawn(boxes, [1, 1]), drawn(boxes[:1], [1]), drawn(boxes[1:], [1])
-    assert torch.equal(both.heat, torch.maximum(first.heat, second.heat))
-    assert (both.heat == 1).sum() == 2
+    assert torch.equal(both.heatmap, torch.maximum(first.heatmap, second.heatmap))
+    assert (both.heatmap == 1).sum() == 2
 
 
 def test_box_of_less_than_a_cell_is_a_single_cell():
     truth = drawn(corners([9, 9, 10, 10]), [0])
-    assert truth.heat.sum() == truth.heat[0, 0, 2, 2] == 1
+    assert truth.heatmap.sum() == truth.heatmap[0, 0, 2, 2] == 1
 
 
 def test_images_without_things_have_no_peaks():
-    truth = peaks(
+    truth = make_targets(
         [corners(), corners([4, 4, 8, 8])],
         [torch.zeros(0, dtype=torch.long), torch.tensor([1])],
         classes=CLASSES,
         shape=SHAPE,
         stride=STRIDE,
     )
-    assert truth.heat[0].count_nonzero() == 0
+    assert truth.heatmap[0].count_nonzero() == 0
     assert truth.cells.tolist() == [[1, 1, 1]]
 
 
@@ -112,7 +112,7 @@ def test_targets_follow_a_flip(seed):
     width = SHAPE[1] * STRIDE
     flipped = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
     before, after = drawn(boxes, labels), drawn(flipped, labels)
-    assert torch.allclose(after.heat, before.heat.flip(-1))
+    assert torch.allclose(after.heatmap, before.heatmap.flip(-1))
     assert torch.allclose(after.sizes, before.sizes)
     assert torch.allclose(after.offsets[:, 0], 1 - before.offsets[:, 0])
     assert torch.allclose(after.offsets[:, 1], before.offsets[:, 1])
@@ -121,7 +121,7 @@ def test_targets_follow_a_flip(seed):
 def test_targets_follow_a_shift_by_whole_cells():
     boxes = corners([20, 20, 50, 41])
     before, after = drawn(boxes, [1]), drawn(boxes + torch.tensor([3, 2, 3, 2]) * STRIDE, [1])
-    assert torch.equal(after.heat, before.heat.roll((2, 3), dims=(-2, -1)))
+    assert torch.equal(after.heatmap, before.heatmap.roll((2, 3), dims=(-2, -1)))
     assert torch.equal(after.sizes, before.sizes) and torch.allclose(after.offsets, before.offsets)
 
 
@@ -129,7 +129,7 @@ def test_targets_follow_a_shift_by_whole_cells():
 def test_targets_do_not_see_a_scale_that_the_stride_shares(scale):
     boxes, labels = some_boxes(torch.Generator().manual_seed(0))
     before, after = drawn(boxes, labels), drawn(boxes * scale, labels, stride=STRIDE * scale)
-    assert torch.equal(after.heat, before.heat) and torch.equal(after.sizes, before.sizes)
+    assert torch.equal(after.heatmap, before.heatmap) and torch.equal(after.sizes, before.sizes)
 
 
 def test_focal_loss_by_hand():
@@ -179,7 +179,7 @@ def test_losses_without_things_have_a_gradient_of_zero_for_sizes():
 def test_right_maps_cost_nothing_but_the_clamp():
     boxes, labels = some_boxes(torch.Generator().manual_seed(1))
     truth = drawn(boxes, labels)
-    sharp = Peaks((truth.heat == 1).double(), truth.cells, truth.sizes, truth.offsets)
+    sharp = Targets((truth.heatmap == 1).double(), truth.cells, truth.sizes, truth.offsets)
     found = losses(*maps_of(sharp), sharp)
     assert found["size"] == found["offset"] == 0
     # p is clamped to 1e-4 from 0 and 1, which leaves 1e-12 a cell and 1e-12 a centre

@@ -11,10 +11,10 @@ from torchvision.models.vgg import cfgs, make_layers
 from torchvision.ops import box_iou
 
 from tangential import find_invariances
-from tangential.experiments.nets.backbones import resnet_stages, vgg16_stages
+from tangential.experiments.nets.backbones import resnet_backbone, vgg16_backbone
 from tangential.experiments.nets.centernet import centernet, deformable_neck, plain_neck
 from tangential.experiments.nets.pretrained import pretrained
-from tangential.experiments.nets.ssd import LAYOUTS, ssd_resnet, ssd_vgg16
+from tangential.experiments.nets.ssd import CONFIGS, ssd_resnet, ssd_vgg16
 
 NECKS = {"plain": partial(plain_neck), "deformable": partial(deformable_neck)}
 NETS = {
@@ -121,15 +121,15 @@ def test_ssd_looks_where_the_original_does(size, cells, count):
     model = ssd_vgg16(classes=3, size=size, width=2).eval()
     maps = list(model.backbone(torch.zeros(1, 3, size, size)).values())
     assert [each.shape[-1] for each in maps] == cells
-    layout = LAYOUTS[size]
-    pixels = [round(scale * size, 2) for scale in layout.scales]
+    config = CONFIGS[size]
+    pixels = [round(scale * size, 2) for scale in config.scales]
     assert (
         pixels
         == {300: [21, 45, 99, 153, 207, 261, 315], 512: [20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72]}[
             size
         ]
     )
-    per_cell = [2 + 2 * len(each) for each in layout.ratios]
+    per_cell = [2 + 2 * len(each) for each in config.ratios]
     assert sum(n * side**2 for n, side in zip(per_cell, cells, strict=True)) == count
     assert model.head(maps)["bbox_regression"].shape == (1, count, 4)
 
@@ -189,7 +189,7 @@ def test_ssd_losses_by_hand():
 def test_resnet_stages_are_torchvisions(tmp_path):
     reference = resnet18()
     torch.save(reference.state_dict(), tmp_path / "weights.pt")
-    ours = resnet_stages(weights=str(tmp_path / "weights.pt"))
+    ours = resnet_backbone(weights=str(tmp_path / "weights.pt"))
     images = torch.randn(2, 3, 64, 64)
     x = reference.maxpool(reference.relu(reference.bn1(reference.conv1(images))))
     for layer, found in zip(
@@ -203,7 +203,7 @@ def test_vgg_stages_are_torchvisions_but_for_the_pooling_that_rounds_up(tmp_path
     reference = make_layers(cfgs["D"], batch_norm=True)  # vgg16_bn without its classifier of 480 MB
     state = {f"features.{name}": each for name, each in reference.state_dict().items()}
     torch.save(state | {"classifier.0.bias": torch.zeros(3)}, tmp_path / "weights.pt")
-    ours = vgg16_stages(weights=str(tmp_path / "weights.pt"))
+    ours = vgg16_backbone(weights=str(tmp_path / "weights.pt"))
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(ours(images)[1], reference[:-1](images))
 
@@ -217,7 +217,7 @@ def test_weights_of_another_network_are_refused(tmp_path, width, what):
         del state["layer3.0.conv1.weight"]
     torch.save(state, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match=f"weights.pt: .* {what}"):
-        resnet_stages(width=width, weights=str(tmp_path / "weights.pt"))
+        resnet_backbone(width=width, weights=str(tmp_path / "weights.pt"))
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", {"epoch": 3}])

@@ -8,10 +8,9 @@ from torch import nn
 
 from tangential import find_invariances
 from tangential.experiments.nets.bagnet import bagnet18
-from tangential.experiments.nets.by_name import cifar_resnet18, named
-from tangential.experiments.nets.featured import Featured
+from tangential.experiments.nets.by_name import by_name, cifar_resnet18
 from tangential.experiments.nets.normalized import Normalized, normalized
-from tangential.experiments.nets.rebias import Pair
+from tangential.experiments.nets.rebias import BodyAndHead, ReBias
 from tangential.experiments.nets.resnet import resnet
 from tangential.experiments.nets.simple_conv import simple_conv_net
 from tangential.experiments.nets.wide_resnet import wide_resnet
@@ -97,13 +96,13 @@ def test_bagnet_sees_five_pixels_and_the_simple_net_as_many_as_its_kernels_reach
         (lambda: wide_resnet(**rgb, shortcut="none"), "must be one of conv, pool"),
         (lambda: bagnet18(channels=3, classes=0), "classes=0"),
         (lambda: simple_conv_net(**rgb, kernel=2), "kernel=2: must be odd"),
-        (lambda: named(**rgb, name="resnet81"), r"no such model; near ones are .*resnet"),
-        (lambda: named(**rgb, name="timm:resnet_eighteen"), "no such model; "),
-        (lambda: named(**rgb, name="keras:resnet18"), "must be torchvision or timm"),
-        (lambda: named(channels=1, classes=2, name="resnet18"), "take 3 channels, not 1; try timm:resnet18"),
-        (lambda: named(**rgb, name="resnet18", depth=3), "unexpected keyword"),
+        (lambda: by_name(**rgb, name="resnet81"), r"no such model; near ones are .*resnet"),
+        (lambda: by_name(**rgb, name="timm:resnet_eighteen"), "no such model; "),
+        (lambda: by_name(**rgb, name="keras:resnet18"), "must be torchvision or timm"),
+        (lambda: by_name(channels=1, classes=2, name="resnet18"), "take 3 channels, not 1; try timm:resnet18"),
+        (lambda: by_name(**rgb, name="resnet18", depth=3), "unexpected keyword"),
         (lambda: Normalized(nn.Identity(), (0.5,), (0.0,)), "std positive"),
-        (lambda: Featured(nn.Conv2d(1, 1, 1)), "no linear layer"),
+        (lambda: BodyAndHead(nn.Conv2d(1, 1, 1)), "no linear layer"),
     ],
 )
 def test_bad_settings_are_refused(make, message):
@@ -122,7 +121,7 @@ def test_bad_settings_are_refused(make, message):
     ],
 )
 def test_models_are_made_by_name(name, settings, side):
-    net = named(channels=3, classes=5, name=name, **settings).eval()
+    net = by_name(channels=3, classes=5, name=name, **settings).eval()
     assert net(torch.rand(2, 3, side, side)).shape == (2, 5)
 
 
@@ -147,13 +146,13 @@ def test_a_net_cut_before_its_head_answers_the_same(name):
     net = NETS[name](**rgb).eval()
     images = torch.rand(2, 3, 20, 20)
     expected = net(images)
-    logits, features = Featured(net).eval()(images)
+    logits, features = BodyAndHead(net).eval()(images)
     assert torch.equal(logits, expected)
     assert features.ndim == 2
 
 
 def test_a_pair_is_its_first_net_and_lets_gradients_through_the_learner_only():
-    pair = Pair(NETS["simple"](**rgb), NETS["simple"](**rgb), mean=(0.5,) * 3, std=(0.5,) * 3)
+    pair = ReBias(NETS["simple"](**rgb), NETS["simple"](**rgb), mean=(0.5,) * 3, std=(0.5,) * 3)
     images = torch.rand(4, 3, 8, 8)
     assert torch.equal(pair.eval()(images), pair.f(images)[0])
     for learner in ("f", "g"):

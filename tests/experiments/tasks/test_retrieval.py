@@ -15,7 +15,7 @@ from tangential.cli.neighbours import neighbours
 from tangential.experiments.data.images.class_balanced import ClassBalanced
 from tangential.experiments.data.images.in_memory import Images
 from tangential.experiments.data.images.synthetic import Gratings
-from tangential.experiments.nets.by_name import named
+from tangential.experiments.nets.by_name import by_name
 from tangential.experiments.nets.embedding import SummedPool, embedder
 from tangential.experiments.nets.small import conv_stack
 from tangential.experiments.recipes import RECIPES
@@ -35,7 +35,7 @@ SMALL = Retrieval(
     data=DATA, net=partial(embedder, body=partial(conv_stack, width=6, depth=2)), dim=8, proxy_scale=10.0, at=(1, 2)
 )
 TRIPLET = replace(SMALL, criterion=partial(semihard_triplet), per_class=4)
-RESNET = partial(embedder, body=partial(named, name="resnet18"))
+RESNET = partial(embedder, body=partial(by_name, name="resnet18"))
 
 
 # --- embeddings
@@ -45,9 +45,9 @@ RESNET = partial(embedder, body=partial(named, name="resnet18"))
     "body",
     [
         partial(conv_stack, width=4),
-        partial(named, name="resnet18"),
-        partial(named, name="efficientnet_b0"),
-        partial(named, name="timm:resnet10t"),
+        partial(by_name, name="resnet18"),
+        partial(by_name, name="efficientnet_b0"),
+        partial(by_name, name="timm:resnet10t"),
     ],
     ids=lambda body: body.keywords.get("name", "stack"),
 )
@@ -84,7 +84,7 @@ def test_bad_settings_of_the_net_are_refused(settings):
 
 
 def test_a_body_starts_from_weights_of_a_classifier(tmp_path):
-    classifier = named(channels=3, classes=1000, name="resnet18")
+    classifier = by_name(channels=3, classes=1000, name="resnet18")
     torch.save(classifier.state_dict(), tmp_path / "weights.pth")
     net = RESNET(channels=3, dim=5, weights=str(tmp_path / "weights.pth"))
     assert torch.equal(net.body.conv1.weight, classifier.conv1.weight)

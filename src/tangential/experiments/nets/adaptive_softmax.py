@@ -1,4 +1,15 @@
-"""A softmax over many words that computes few of them: the adaptive softmax of Grave et al. (arXiv 1609.04309)."""
+"""Adaptive softmax (Grave et al., arXiv 1609.04309): a softmax over a large vocabulary that computes few logits.
+
+The words are sorted by frequency, and `cutoffs` split them into a shortlist `[0, cutoffs[0])` and clusters of rarer
+words `[cutoffs[i], cutoffs[i + 1])`. A first softmax is over the shortlist and one entry for each cluster; a second one
+over the words of a cluster:
+
+    log p(word) = log p(first = word)                                     in the shortlist
+    log p(word) = log p(first = cluster) + log p(word | cluster)          elsewhere
+
+In training the second softmax is computed only for the states whose target lies in the cluster, which are few: that is
+the whole saving. The result is exact, not sampled.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +19,19 @@ from torch.nn.functional import cross_entropy, linear
 
 
 class AdaptiveSoftmax(nn.Module):
-    """Predict a frequent word at once, and a rare one in two steps: first its cluster, then the word in it.
+    """Output layer: frequent words in one softmax, a rare word as its cluster and then the word in it.
 
-    Unlike `torch.nn.AdaptiveLogSoftmaxWithLoss` it gives every word a vector of the full width, so that these vectors
-    may be the embedding's, and each word a bias.
+    Unlike `torch.nn.AdaptiveLogSoftmaxWithLoss` every word has a vector of the full width, so that the vectors can be
+    tied to those of the embedding, and a bias.
 
     Args:
         width: Of the states.
         words: How many there are, the most frequent first.
-        cutoffs: Where the clusters of rare words begin, rising; none for a plain softmax.
-        weight: The words' vectors, `(words, width)`, of the embedding for example, a parameter; None for
-            new ones.
+        cutoffs: First words of the clusters, ascending; empty for a plain softmax.
+        weight: Parameter with the words' vectors, `(words, width)`, such as the embedding's; None for new ones.
 
     Raises:
-        ValueError: Cut-offs that do not rise, or lie outside the words.
+        ValueError: Cut-offs that do not ascend, or lie outside the words.
 
     Example:
         >>> head = AdaptiveSoftmax(width=8, words=100, cutoffs=(10, 50))
@@ -32,7 +42,7 @@ class AdaptiveSoftmax(nn.Module):
     def __init__(self, *, width: int, words: int, cutoffs: tuple[int, ...] = (), weight: Tensor | None = None) -> None:
         super().__init__()
         if any(low >= high for low, high in zip((0, *cutoffs), (*cutoffs, words), strict=True)):
-            raise ValueError(f"cutoffs={cutoffs}: must rise, from above 0 to below the {words} words there are")
+            raise ValueError(f"cutoffs={cutoffs}: must rise, from above 0 to below the number of words, {words}")
         self.weight = nn.Parameter(torch.empty(words, width).normal_(std=0.02)) if weight is None else weight
         self.bias = nn.Parameter(torch.zeros(words))
         self._first = (*cutoffs, words)[0]
@@ -42,37 +52,37 @@ class AdaptiveSoftmax(nn.Module):
             self.cluster_bias = nn.Parameter(torch.zeros(len(cutoffs)))
 
     def forward(self, states: Tensor, targets: Tensor) -> Tensor:
-        """Measure how surprising the targets are.
+        """Negative log-likelihood of the targets.
 
         Args:
             states: `(..., width)`.
-            targets: Words, or -100 where nothing is to be predicted, as torch has it, `(...)`.
+            targets: Words, or -100 (torch's `ignore_index`) where nothing is predicted, `(...)`.
 
         Returns:
-            Minus the logarithm of each target's probability, in nats, 0 where it is ignored, `(...)`.
+            `-log p(target)` of each target in nats, 0 where it is ignored, `(...)`.
         """
         flat, words = states.flatten(0, -2), targets.flatten()
-        step = words
+        first_targets = words  # the word itself, or the entry of its cluster
         for number, (low, high) in enumerate(self._rest):
-            step = step.where((words < low) | (words >= high), self._first + number)
-        nats = cross_entropy(self._first_step(flat), step, reduction="none")
+            first_targets = first_targets.where((words < low) | (words >= high), self._first + number)
+        nats = cross_entropy(self._first_logits(flat), first_targets, reduction="none")
         for low, high in self._rest:
             (inside,) = ((words >= low) & (words < high)).nonzero(as_tuple=True)
-            found = cross_entropy(self._logits(flat[inside], low, high), words[inside] - low, reduction="none")
-            nats = nats.index_add(0, inside, found)
+            within = cross_entropy(self._logits(flat[inside], low, high), words[inside] - low, reduction="none")
+            nats = nats.index_add(0, inside, within)
         return nats.view(targets.shape)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
-        """Give the logarithm of every word's probability, `(..., words)`, for states `(..., width)`."""
-        first = self._first_step(states).log_softmax(dim=-1)
+        """Logarithm of every word's probability, `(..., words)`, for states `(..., width)`."""
+        first = self._first_logits(states).log_softmax(dim=-1)
         parts = [first[..., : self._first]]
         for number, (low, high) in enumerate(self._rest):
             cluster = first[..., self._first + number, None]
             parts.append(cluster + self._logits(states, low, high).log_softmax(dim=-1))
         return torch.cat(parts, dim=-1)
 
-    def _first_step(self, states: Tensor) -> Tensor:
-        """The logits of the frequent words and of the clusters."""
+    def _first_logits(self, states: Tensor) -> Tensor:
+        """Logits of the shortlist and of the clusters, `(..., shortlist + clusters)`."""
         if not self._rest:
             return linear(states, self.weight, self.bias)
         weight = torch.cat([self.weight[: self._first], self.clusters])

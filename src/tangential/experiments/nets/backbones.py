@@ -1,7 +1,7 @@
-"""Backbones of detectors: networks that give the maps of all their stages, each coarser than the one before.
+"""Backbones of detectors: ResNet and VGG without classifier, with the feature maps of all stages as output.
 
-At their usual width they are torchvision's ResNet-18 and VGG16 with BatchNorm and take their weights; narrow ones are
-for small pictures and single CPU threads. Every convolution is followed by a BatchNorm, so all are scale-invariant
+At their usual width they are torchvision's ResNet-18 and VGG16 with BatchNorm and load their weights; narrow ones are
+for small images and a single CPU thread. Every convolution is followed by a BatchNorm, so all are scale-invariant
 channel by channel.
 """
 
@@ -16,12 +16,12 @@ from tangential.experiments.nets.pretrained import load_weights, pretrained
 from tangential.experiments.settings.bounds import check_at_least
 
 
-class Stages(nn.Module):
-    """Modules one after the other.
+class Backbone(nn.Module):
+    """Stages in sequence; the output of every stage is returned, each coarser than the one before.
 
     Args:
-        stages: The modules, by name.
-        channels: Channels of what each gives.
+        stages: The modules, by name. The names are those of the parameters in checkpoints.
+        channels: Output channels of each stage.
     """
 
     def __init__(self, stages: dict[str, nn.Module], channels: Sequence[int]) -> None:
@@ -31,7 +31,7 @@ class Stages(nn.Module):
         self.channels = tuple(channels)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Turn images `(batch, 3, height, width)` into one map per stage."""
+        """Feature maps of images `(batch, 3, height, width)`, one per stage."""
         maps = []
         for stage in self.children():
             images = stage(images)
@@ -39,7 +39,7 @@ class Stages(nn.Module):
         return maps
 
 
-def resnet_stages(*, width: int = 64, blocks: int = 2, weights: str | None = None) -> Stages:
+def resnet_backbone(*, width: int = 64, blocks: int = 2, weights: str | None = None) -> Backbone:
     """Make a ResNet of basic blocks without its classifier; strides 4, 4, 8, 16 and 32.
 
     Args:
@@ -52,7 +52,7 @@ def resnet_stages(*, width: int = 64, blocks: int = 2, weights: str | None = Non
 
     Example:
         >>> import torch
-        >>> [tuple(map.shape[1:]) for map in resnet_stages(width=4, blocks=1)(torch.zeros(1, 3, 64, 64))]
+        >>> [tuple(map.shape[1:]) for map in resnet_backbone(width=4, blocks=1)(torch.zeros(1, 3, 64, 64))]
         [(4, 16, 16), (4, 16, 16), (8, 8, 8), (16, 4, 4), (32, 2, 2)]
     """
     check_at_least(1, width=width, blocks=blocks)
@@ -67,7 +67,7 @@ def resnet_stages(*, width: int = 64, blocks: int = 2, weights: str | None = Non
         f"layer{index + 1}": _layer(widths[max(index - 1, 0)], outputs, blocks, stride=1 if index == 0 else 2)
         for index, outputs in enumerate(widths)
     }
-    net = Stages({"stem": stem, **layers}, [width, *widths])
+    net = Backbone({"stem": stem, **layers}, [width, *widths])
     _kaiming(net)
     if weights is not None:
         state = pretrained(weights, "resnet18")
@@ -79,10 +79,10 @@ def resnet_stages(*, width: int = 64, blocks: int = 2, weights: str | None = Non
     return net
 
 
-def vgg16_stages(*, width: int = 64, weights: str | None = None) -> Stages:
+def vgg16_backbone(*, width: int = 64, weights: str | None = None) -> Backbone:
     """Make VGG16 with BatchNorm up to conv4_3 (stride 8) and conv5_3 (stride 16), as SSD uses it.
 
-    The third pooling rounds up, so that 300 pixels become 38 cells.
+    The third pooling rounds its size up, so that 300 pixels become 38 cells, as in SSD.
 
     Args:
         width: Channels of the first convolution; the last has eight times as many. 64 makes a VGG16.
@@ -93,7 +93,7 @@ def vgg16_stages(*, width: int = 64, weights: str | None = None) -> Stages:
 
     Example:
         >>> import torch
-        >>> [tuple(map.shape[1:]) for map in vgg16_stages(width=2)(torch.zeros(1, 3, 60, 60))]
+        >>> [tuple(map.shape[1:]) for map in vgg16_backbone(width=2)(torch.zeros(1, 3, 60, 60))]
         [(16, 8, 8), (16, 4, 4)]
     """
     check_at_least(1, width=width)
@@ -117,7 +117,7 @@ def vgg16_stages(*, width: int = 64, weights: str | None = None) -> Stages:
         state = pretrained(weights, "vgg16_bn")
         load_weights(features, {name.removeprefix("features."): state[name] for name in state}, weights)
     cut = [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)][3]
-    return Stages({"conv4": features[:cut], "conv5": features[cut:]}, [8 * width, 8 * width])
+    return Backbone({"conv4": features[:cut], "conv5": features[cut:]}, [8 * width, 8 * width])
 
 
 def _layer(inputs: int, outputs: int, blocks: int, *, stride: int) -> nn.Sequential:

@@ -1,13 +1,15 @@
-"""BagNet-18: a ResNet-18 that sees 5 x 5 pixels at a time, so that it can learn textures and nothing larger."""
+"""BagNet-18: a ResNet-18 with a receptive field of 5 x 5 pixels, so that it can learn textures and nothing larger."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from tangential.experiments.settings.bounds import check_at_least
+
 
 def bagnet18(*, channels: int, classes: int) -> nn.Sequential:
-    """Make the net that ReBias (Bahng et al., 2020) uses as its texture-biased one on 9-class ImageNet.
+    """Make the texture-biased net of ReBias (Bahng et al., 2020) for 9-class ImageNet.
 
     Its published code takes an argument `rf=43` that it does not use; the net as built has a receptive field of 5 x 5
     pixels, which is what this one has.
@@ -27,8 +29,7 @@ def bagnet18(*, channels: int, classes: int) -> nn.Sequential:
         >>> bagnet18(channels=3, classes=9)(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 9])
     """
-    if min(channels, classes) < 1:
-        raise ValueError(f"channels={channels}, classes={classes}: must be at least 1")
+    check_at_least(1, channels=channels, classes=classes)
     layers: list[nn.Module] = [
         nn.Conv2d(channels, 64, kernel_size=1, bias=False),
         nn.Conv2d(64, 64, kernel_size=3, bias=False),
@@ -47,7 +48,7 @@ def bagnet18(*, channels: int, classes: int) -> nn.Sequential:
 
 
 class _Block(nn.Module):
-    """Two unpadded convolutions, of which only the first may see more than a pixel, beside a cropped shortcut."""
+    """Residual block of two unpadded convolutions, the second 1 x 1, with a cropped shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, kernel: int) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 
-def named(*, channels: int, classes: int, name: str, **settings: Any) -> nn.Module:
+def by_name(*, channels: int, classes: int, name: str, **settings: Any) -> nn.Module:
     """Make an image model with random weights.
 
     Args:
@@ -17,13 +17,13 @@ def named(*, channels: int, classes: int, name: str, **settings: Any) -> nn.Modu
         classes: Number of outputs.
         name: As torchvision calls it, or timm if torchvision has none of that name; `timm:resnet18` and
             `torchvision:resnet18` choose one of the two.
-        settings: Passed on to what makes the model: `image_size=32` for torchvision's ViT, `img_size=32` for timm's.
+        settings: Keyword arguments of the model: `image_size=32` for torchvision's ViT, `img_size=32` for timm's.
 
     Raises:
         ValueError: An unknown name (the error lists near ones), or a setting the model does not take.
 
     Example:
-        >>> named(channels=3, classes=7, name="resnet18").fc
+        >>> by_name(channels=3, classes=7, name="resnet18").fc
         Linear(in_features=512, out_features=7, bias=True)
     """
     library, _, plain = name.rpartition(":")
@@ -60,7 +60,7 @@ def _torchvision(name: str, *, channels: int, classes: int, **settings: Any) -> 
 
 
 def _models() -> Any:
-    """The models of torchvision, which costs a second to import, and most tasks do without."""
+    """Torchvision's models, imported late: the import takes a second, and most tasks do not need it."""
     return importlib.import_module("torchvision.models")
 
 

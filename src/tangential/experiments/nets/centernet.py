@@ -1,4 +1,8 @@
-"""CenterNet (arXiv 1904.07850) on a ResNet: three upsampling steps, and heads for heat, sizes and offsets.
+"""CenterNet (arXiv 1904.07850) on a ResNet: three upsampling steps, and heads for heatmap, sizes and offsets.
+
+Images `(batch, 3, height, width)` become a map at stride 32 in the backbone and one at stride 4 in the neck, of which
+three heads make the logits of the heatmap `(batch, classes, h, w)`, sizes and offsets `(batch, 2, h, w)`. Training
+compares them with the targets, evaluation decodes boxes from them; both are in `centernet_targets`.
 
 The paper of AdamP trains it on ResNet-18; whether with the plain or the deformable neck is not known, but its scores
 point to the deformable one.
@@ -13,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
-from tangential.experiments.nets.backbones import Stages, resnet_stages
-from tangential.experiments.nets.centernet_targets import decode, losses, peaks
+from tangential.experiments.nets.backbones import Backbone, resnet_backbone
+from tangential.experiments.nets.centernet_targets import decode, losses, make_targets
+from tangential.experiments.settings.bounds import check_at_least
 
 Neck = partial[tuple[nn.Module, int]]
-"""Makes a neck and says how many channels its map has, given `inputs` and `width`."""
+"""Makes a neck, given `inputs` and `width`; returns it and the channels of its map."""
 
 STRIDE = 4
 MULTIPLE = 32
@@ -26,15 +31,15 @@ MEAN, STD = (0.47026115, 0.44719302, 0.40789654), (0.27809835, 0.27408164, 0.288
 
 
 class CenterNet(nn.Module):
-    """A detector that looks for centres.
+    """Object detector by centres.
 
-    In training it gives the losses `heat`, `size` and `offset`, whose sum is the loss; in evaluation it gives, per
-    image, a dict of `boxes` `(n, 4)` in pixels, `labels` `(n,)` from 1 and `scores` `(n,)`, as torchvision's
+    In training it returns the losses `heat`, `size` and `offset`, whose sum is the loss; in evaluation, per image, a
+    dict of `boxes` `(n, 4)` in pixels, `labels` `(n,)` from 1 and `scores` `(n,)`, as torchvision's
     detectors do.
 
     Args:
-        backbone: Gives maps, the last at stride 32.
-        neck: Turns that map into one at stride 4.
+        backbone: From images to maps, the last at stride 32.
+        neck: From that map to one at stride 4.
         channels: Channels of the neck's map.
         classes: How many classes there are, without the background.
         head_width: Channels inside the heads.
@@ -47,7 +52,7 @@ class CenterNet(nn.Module):
 
     def __init__(
         self,
-        backbone: Stages,
+        backbone: Backbone,
         neck: nn.Module,
         *,
         channels: int,
@@ -62,7 +67,7 @@ class CenterNet(nn.Module):
         self.heat = _head(channels, head_width, classes)
         self.size = _head(channels, head_width, 2)
         self.offset = _head(channels, head_width, 2)
-        self._start_heads()
+        self._init_heads()
         self.classes, self.top, self.flip_test = classes, top, flip_test
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
@@ -70,7 +75,7 @@ class CenterNet(nn.Module):
     def forward(
         self, images: Tensor, targets: Sequence[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Give the losses in training, the detections in evaluation.
+        """Losses in training, detections in evaluation.
 
         Args:
             images: `(batch, 3, height, width)` from 0 to 1; sides are multiples of 32.
@@ -86,7 +91,7 @@ class CenterNet(nn.Module):
         if targets is None:
             raise ValueError("CenterNet needs targets in training; call model.eval() to detect")
         heat, size, offset = self.maps(images)
-        truth = peaks(
+        truth = make_targets(
             [each["boxes"] for each in targets],
             [each["labels"] - 1 for each in targets],
             classes=self.classes,
@@ -95,14 +100,14 @@ class CenterNet(nn.Module):
         )
         return losses(heat, size, offset, truth)
 
-    def _start_heads(self) -> None:
-        nn.init.constant_(self.heat.get_parameter("2.bias"), -2.19)  # every cell starts at a heat of 0.1
+    def _init_heads(self) -> None:
+        nn.init.constant_(self.heat.get_parameter("2.bias"), -2.19)  # a probability of 0.1 everywhere, as in focal loss
         for head in (self.size, self.offset):
             nn.init.normal_(head.get_parameter("2.weight"), std=0.001)
             nn.init.zeros_(head.get_parameter("2.bias"))
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the heat's logits, the sizes and the offsets, each `(batch, ..., height / 4, width / 4)`."""
+        """Logits of the heatmap, sizes and offsets, each `(batch, ..., height / 4, width / 4)`."""
         features = self.neck(self.backbone((images - self.mean) / self.std)[-1])
         return self.heat(features), self.size(features), self.offset(features)
 
@@ -140,28 +145,28 @@ def deformable_neck(inputs: int, width: int) -> tuple[nn.Module, int]:
     steps: list[nn.Module] = []
     for before, after in zip([inputs, *widths], widths, strict=False):
         up = _up(after, after)
-        _interpolating(up.get_parameter("0.weight"))
+        _init_bilinear(up.get_parameter("0.weight"))
         steps.append(nn.Sequential(Deformable(before, after), nn.BatchNorm2d(after), nn.ReLU(inplace=True), *up))
     return nn.Sequential(*steps), widths[-1]
 
 
 class Deformable(nn.Module):
-    """A 3 x 3 convolution that learns where to look and how much to trust it (deformable convolution v2).
+    """Modulated deformable 3 x 3 convolution (deformable convolution v2): learned offsets and weights of its taps.
 
     Args:
-        inputs: Channels of the map that comes.
-        outputs: Channels of the map that goes.
+        inputs: Input channels.
+        outputs: Output channels.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.where = nn.Conv2d(inputs, 27, kernel_size=3, padding=1)  # 9 taps: two shifts and a trust each
+        self.where = nn.Conv2d(inputs, 27, kernel_size=3, padding=1)  # 9 taps: two offsets and a modulation each
         self.look = DeformConv2d(inputs, outputs, kernel_size=3, padding=1)
         nn.init.zeros_(self.where.weight)
         nn.init.zeros_(self.where.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn `(batch, inputs, height, width)` into `(batch, outputs, height, width)`."""
+        """Features `(batch, outputs, height, width)` of features `(batch, inputs, height, width)`."""
         where = self.where(features)
         return self.look(features, where[:, :18], where[:, 18:].sigmoid())
 
@@ -201,9 +206,8 @@ def centernet(
     """
     if size < MULTIPLE or size % MULTIPLE:
         raise ValueError(f"size={size}: CenterNet needs a multiple of {MULTIPLE}")
-    if classes < 1:
-        raise ValueError(f"classes={classes}: a detector needs at least one")
-    backbone = resnet_stages(width=width, blocks=blocks, weights=weights)
+    check_at_least(1, classes=classes)
+    backbone = resnet_backbone(width=width, blocks=blocks, weights=weights)
     made, channels = neck(backbone.channels[-1], width)
     return CenterNet(backbone, made, channels=channels, classes=classes, head_width=width, flip_test=flip_test)
 
@@ -216,8 +220,8 @@ def _up(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _interpolating(weight: Tensor) -> None:
-    """Make a transposed convolution `(channels, channels, 4, 4)` start as bilinear interpolation."""
+def _init_bilinear(weight: Tensor) -> None:
+    """Initialise a transposed convolution `(channels, channels, 4, 4)` as bilinear interpolation."""
     ramp = torch.tensor([0.25, 0.75, 0.75, 0.25])
     with torch.no_grad():
         weight.zero_()

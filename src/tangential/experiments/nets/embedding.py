@@ -1,7 +1,8 @@
 """Embedding nets: any classifier, cut before its last layer, that maps an image to a point on the unit sphere.
 
-The published metric-learning nets add the maximum over the last maps to their mean, map that to 512 numbers and divide
-by their norm. Because of that division the last layer is scale-invariant as a whole if it has no bias.
+The published metric-learning nets add global maximum pooling to global average pooling of the last feature maps, apply
+a linear layer of 512 outputs and divide by the norm. Because of that division the last layer is scale-invariant as a
+whole if it has no bias.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d, normalize
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tangential.experiments.nets.by_name import named
-from tangential.experiments.nets.featured import Featured
+from tangential.experiments.nets.by_name import by_name
 from tangential.experiments.nets.pretrained import load_weights, pretrained
+from tangential.experiments.nets.rebias import BodyAndHead
+from tangential.experiments.settings.bounds import check_at_least
 
 POOLINGS = ("sum", "own")
 
 
 class SummedPool(nn.Module):
-    """Add the maximum over all places to the mean: from maps `(batch, channels, h, w)` to `(batch, channels, 1, 1)`.
+    """Global average plus global maximum pooling: `(batch, channels, h, w)` to `(batch, channels, 1, 1)`.
 
     Example:
         >>> import torch
@@ -34,12 +36,12 @@ class SummedPool(nn.Module):
 
 
 class Embedder(nn.Module):
-    """A body, a linear head, and the division by the norm.
+    """Body, linear head, and L2 normalisation.
 
     Args:
         body: From images to features `(batch, features)`.
         head: From features to `(batch, dim)`.
-        frozen_norms: Keep every BatchNorm in evaluation mode, and its gain and bias as they are, in training too.
+        frozen_norms: Whether every BatchNorm of the body stays in evaluation mode, with constant gain and bias.
     """
 
     def __init__(self, body: nn.Module, head: nn.Linear, *, frozen_norms: bool = False) -> None:
@@ -51,23 +53,23 @@ class Embedder(nn.Module):
             norm.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Embedder:
-        """Go into training or evaluation mode; frozen BatchNorms stay in evaluation mode."""
+        """Set training or evaluation mode; frozen BatchNorms stay in evaluation mode."""
         super().train(mode)
         for norm in self._frozen():
             norm.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed images `(batch, channels, height, width)`: points of norm one, `(batch, dim)`."""
+        """Unit vectors `(batch, dim)` of images `(batch, channels, height, width)`."""
         return normalize(self.head(self.body(images)), dim=1)
 
     def _frozen(self) -> list[nn.Module]:
-        # looked for anew, for processes that share batches exchange the BatchNorms of a model
+        # Searched at each call: training in several processes replaces the BatchNorms by synchronised ones.
         return [each for each in self.body.modules() if self.frozen_norms and isinstance(each, _BatchNorm)]
 
 
 class MetricNet(nn.Module):
-    """An embedding net and the loss it learns by, whose proxies, if it has any, are weights like all others.
+    """An embedding net and its loss, whose proxies, if it has any, are parameters of the model.
 
     Args:
         net: From images to embeddings `(batch, dim)`.
@@ -80,11 +82,11 @@ class MetricNet(nn.Module):
         self.criterion = criterion
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed images."""
+        """Unit vectors `(batch, dim)` of images."""
         return self.net(images)
 
 
-_RESNET_50 = partial(named, name="resnet50")
+_RESNET_50 = partial(by_name, name="resnet50")
 
 
 def embedder(
@@ -101,13 +103,13 @@ def embedder(
 
     Args:
         channels: Channels of the images.
-        dim: Numbers of an embedding.
+        dim: Dimension of the embedding.
         body: Makes the classifier, given `channels` and `classes`; its last linear layer is replaced.
-        weights: What the body starts from: a file of a `state_dict`, or torchvision's name of a set; None for random.
+        weights: Pretrained weights of the body: a file, or torchvision's name of a set; None for random ones.
         pooling: "sum" adds the maximum to the net's global average pooling; "own" leaves the net as it is.
-        frozen_norms: Whether BatchNorms stay as they are in training, as is usual in fine-tuning on few images. No
-            convolution is scale-invariant then.
-        bias: Whether the last layer has one, as the published nets do. Without it the layer is scale-invariant.
+        frozen_norms: Whether BatchNorms are frozen, as is usual in fine-tuning on few images. No convolution is
+            scale-invariant then.
+        bias: Whether the last layer has one, as in the published nets. Without it the layer is scale-invariant.
 
     Raises:
         ValueError: A size below one, an unknown pooling, a net without global average pooling to add to, or weights
@@ -115,15 +117,14 @@ def embedder(
 
     Example:
         >>> import torch
-        >>> net = embedder(channels=3, dim=5, body=partial(named, name="resnet18"))
+        >>> net = embedder(channels=3, dim=5, body=partial(by_name, name="resnet18"))
         >>> net(torch.rand(2, 3, 32, 32)).norm(dim=1).allclose(torch.ones(2))
         True
     """
-    if dim < 1:
-        raise ValueError(f"dim={dim}: an embedding needs at least one number")
+    check_at_least(1, dim=dim)
     if pooling not in POOLINGS:
         raise ValueError(f"pooling={pooling!r}: choose from {', '.join(POOLINGS)}")
-    cut = Featured(body(channels=channels, classes=1))
+    cut = BodyAndHead(body(channels=channels, classes=1))
     if weights is not None:
         load_weights(cut.body, pretrained(weights, str(body.keywords.get("name", ""))), weights)
     if pooling == "sum":
@@ -151,5 +152,5 @@ def _add_maximum(body: nn.Module) -> None:
 def _averages(module: nn.Module) -> bool:
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return module.output_size in (1, (1, 1))
-    # timm's own class, which does its flattening too
+    # timm's own class, which also flattens
     return type(module).__name__ == "SelectAdaptivePool2d" and getattr(module, "pool_type", "") == "avg"

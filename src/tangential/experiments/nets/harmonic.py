@@ -1,7 +1,11 @@
 """The harmonic CNN of Won et al. (2020): band-pass filters at the harmonics of a grid of pitches, then convolutions.
 
-The one idea: channel h of the network's input holds, at row n, the energy near h times the n-th pitch, so that a
-convolution sees all harmonics of a tone at one place. How wide the filters are is learned, as one number Q.
+Waves `(batch, samples)` become a spectrogram `(batch, harmonics, bands, frames)` in decibels: channel h holds at row n
+the energy near h times the n-th pitch, so that a convolution over (bands, frames) has all harmonics of a tone in its
+channels at one place. The passes: the power spectrum of overlapping windows, a matrix of triangular filters (one row
+per harmonic and pitch) times that spectrum, and the logarithm. The filters' width follows the ear's equivalent
+rectangular bandwidth divided by Q, which is learned; every filter is a function of that one number, so the matrix is
+computed in each forward pass and is no parameter.
 """
 
 from __future__ import annotations
@@ -12,14 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from tangential.experiments.settings.bounds import check_at_least
+
 LOWEST = 24
 """The lowest pitch, as a MIDI number: C1, 32.7 Hz."""
 
 FLOOR = 1e-10
-"""The least energy that is told from silence: -100 dB."""
+"""Smallest power before the logarithm: -100 dB."""
 
 Pools = tuple[tuple[int, int], ...]
-"""By how much each of the seven stages shortens frequency and time."""
+"""Pooling of each of the seven stages: factors of frequency and time."""
 
 TAGGING_POOLS: Pools = (*[(2, 2)] * 5, (2, 3), (2, 3))
 EVENT_POOLS: Pools = ((2, 2),) * 7
@@ -28,7 +34,7 @@ DIGIT_POOLS: Pools = (*[(2, 2)] * 5, (1, 1), (1, 1))
 
 
 class HarmonicBank(nn.Module):
-    """Triangular band-pass filters around the harmonics of a grid of pitches, and their energy over time in decibels.
+    """Harmonic filter bank: triangular band-pass filters at the harmonics of a grid of pitches, in decibels.
 
     The filter at a frequency f is `max(0, 1 - 2 |bin - f| / width)`, its width `(0.1079 f + 24.7) / Q` Hz. The grid
     goes from C1 up to the note nearest to `sample_rate / (2 * harmonics)`, whose highest harmonic is near the highest
@@ -55,9 +61,7 @@ class HarmonicBank(nn.Module):
 
     def __init__(self, *, sample_rate: int = 16000, harmonics: int = 6, fft: int = 512, per_semitone: int = 2) -> None:
         super().__init__()
-        for name, value in {"harmonics": harmonics, "per_semitone": per_semitone, "sample_rate": sample_rate}.items():
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+        check_at_least(1, harmonics=harmonics, per_semitone=per_semitone, sample_rate=sample_rate)
         if fft < 2 or fft % 2:
             raise ValueError(f"fft={fft}: must be even and at least 2")
         highest = round(69 + 12 * math.log2(sample_rate / (2 * harmonics) / 440))
@@ -72,15 +76,15 @@ class HarmonicBank(nn.Module):
         self.quality = nn.Parameter(torch.ones(()))
 
     def filters(self) -> Tensor:
-        """Give each filter's weight at each frequency of a spectrum, `(harmonics, bands, fft / 2 + 1)`."""
+        """Weights of the filters at the frequencies of a spectrum, `(harmonics, bands, fft / 2 + 1)`."""
         order = torch.arange(1, self.harmonics + 1, device=self.pitches.device)
         centres = (order[:, None] * self.pitches)[:, :, None]
         width = (0.1079 * centres + 24.7) / self.quality
         return (1 - 2 * (self.bins - centres).abs() / width).clamp(min=0)
 
     def forward(self, waves: Tensor) -> Tensor:
-        """Measure `(batch, samples)` as `(batch, harmonics, bands, frames)`, in decibels of power."""
-        # half precision has neither spectra nor the range of their squares
+        """Spectrogram `(batch, harmonics, bands, frames)` in decibels, of waves `(batch, samples)`."""
+        # Half precision has no FFT on CPUs, and overflows at the square of 256.
         with torch.autocast(waves.device.type, enabled=False):
             kind = torch.promote_types(self.quality.dtype, torch.float32)
             spectrum = torch.stft(waves.to(kind), self.fft, self.hop, window=self.hann.to(kind), return_complex=True)
@@ -91,14 +95,14 @@ class HarmonicBank(nn.Module):
 
 
 class HarmonicNet(nn.Module):
-    """The filter bank, BatchNorm, seven stages of convolutions, and two linear layers on the loudest of each channel.
+    """Filter bank, BatchNorm, seven stages of convolutions, global maximum pooling, and two linear layers.
 
     Args:
         bank: The filters.
         classes: Number of outputs.
         width: Channels of the first four stages; the others have twice as many.
-        pools: By how much each of the seven stages shortens frequency and time.
-        dropout: Share of the hidden features that is dropped in training.
+        pools: Pooling of each of the seven stages: factors of frequency and time.
+        dropout: Dropout probability of the hidden features.
 
     Raises:
         ValueError: A size below one, other than seven pools, or pools that leave nothing of the bands.
@@ -106,8 +110,7 @@ class HarmonicNet(nn.Module):
 
     def __init__(self, bank: HarmonicBank, *, classes: int, width: int, pools: Pools, dropout: float) -> None:
         super().__init__()
-        if min(classes, width) < 1:
-            raise ValueError(f"classes={classes}, width={width}: must be at least 1")
+        check_at_least(1, classes=classes, width=width)
         if len(pools) != 7 or min(min(pool) for pool in pools) < 1:
             raise ValueError(f"pools={pools}: must be seven pairs of numbers from 1")
         if math.prod(down for down, _ in pools) > bank.bands:
@@ -132,7 +135,7 @@ class HarmonicNet(nn.Module):
         self.least_samples = max((frames - 1) * bank.hop, bank.hop + 1)
 
     def forward(self, waves: Tensor) -> Tensor:
-        """Give the logits `(batch, classes)` of sounds `(batch, samples)` from -1 to 1.
+        """Logits `(batch, classes)` of waves `(batch, samples)` from -1 to 1.
 
         Raises:
             ValueError: Fewer than `least_samples` samples, of which pooling leaves nothing.
@@ -155,18 +158,18 @@ def harmonic_net(
 ) -> HarmonicNet:
     """Make a harmonic CNN; as it stands, the published one for music at 16 kHz.
 
-    Convolutions and the hidden linear layer have no biases, which BatchNorm would take away again.
+    Convolutions and the hidden linear layer have no biases: the BatchNorm after them would subtract them.
 
     Args:
         classes: Number of outputs.
-        sample_rate: Samples per second of what it is to hear.
+        sample_rate: Samples per second of the waves.
         harmonics: See `HarmonicBank`, as for `fft` and `per_semitone`.
         fft: Samples of one spectrum.
         per_semitone: Pitches per semitone.
         width: Channels of the first four stages; the others have twice as many.
-        pools: By how much each of the seven stages shortens frequency and time: `EVENT_POOLS` for sound events,
+        pools: Pooling of each of the seven stages, factors of frequency and time: `EVENT_POOLS` for sound events,
             `KEYWORD_POOLS` for single words, `DIGIT_POOLS` for words at 8 kHz.
-        dropout: Share of the hidden features that is dropped in training.
+        dropout: Dropout probability of the hidden features.
 
     Returns:
         A net from `(batch, samples)` to logits `(batch, classes)`.
@@ -189,7 +192,7 @@ def _plain(inputs: int, outputs: int, pool: tuple[int, int]) -> nn.Sequential:
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a shortcut, then pooling."""
+    """Residual block of two convolutions, then pooling."""
 
     def __init__(self, width: int, pool: tuple[int, int]) -> None:
         super().__init__()

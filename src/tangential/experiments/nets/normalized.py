@@ -1,4 +1,4 @@
-"""A net that normalises its images itself, so that data, attacks and pictures all stay within 0 to 1."""
+"""Normalisation of images inside the net, so that data sets, attacks and viewers all have images from 0 to 1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Normalized(nn.Module):
-    """Take a mean from each channel of the images and divide by a standard deviation before the net sees them.
+    """Subtract a mean from each channel of the images and divide by a standard deviation, then apply the net.
 
     Args:
         net: The net, from images `(batch, channels, height, width)`.
@@ -30,16 +30,16 @@ class Normalized(nn.Module):
     def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         if len(mean) != len(std) or min(std) <= 0:
-            raise ValueError(f"mean={mean}, std={std}: must be as many, and std positive")
+            raise ValueError(f"mean={mean}, std={std}: must have the same length, and std positive")
         self.net = net
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise the images and pass them on."""
+        """Apply the net to the normalised images."""
         return self.net((images - self.mean) / self.std)
 
 
 def normalized(net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
-    """Wrap a net, or leave it as it is where there is nothing to normalise with."""
+    """A net that normalises its images, or the net itself if there is neither mean nor deviation."""
     return Normalized(net, mean, std) if mean or std else net

@@ -1,4 +1,4 @@
-"""Weights to start from: a file that torch saved, or the name of a set that torchvision can download."""
+"""Pretrained weights: a `state_dict` that torch saved, or the name of a set that torchvision can download."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def pretrained(weights: str, arch: str) -> dict[str, Tensor]:
 
 
 def load_weights(module: Any, state: dict[str, Tensor], weights: str) -> None:
-    """Put weights into a network that has a part of their names; what only the file has is its classifier.
+    """Load weights into a network that has some of their names; names that only the file has are its classifier.
 
     Raises:
         ValueError: A name or shape of the network that the weights do not have.
     """
     wanted = module.state_dict()
-    # `num_batches_tracked` came after the first files of torchvision were made
+    # torch added `num_batches_tracked` after the first files of torchvision were made
     missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
     other = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
     if missing or other:

@@ -1,4 +1,14 @@
-"""Attention that knows how far back it looks, not where it stands: Transformer-XL's (arXiv 1901.02860, section 3.3)."""
+"""Relative positional attention of Transformer-XL (arXiv 1901.02860, section 3.3).
+
+The score of query i and key j depends on their distance i - j, not on their positions, so that states of an earlier
+segment can be keys although their positions there were others:
+
+    score(i, j) = (q_i + u) . k_j + (q_i + v) . W r_(i-j),        r the sinusoids of a distance
+
+The second term would need a row `W r` for every pair (i, j). Instead it is computed once for each *distance*, which
+gives a matrix `(queries, distances)`, and `by_key` shifts row i so that column j holds distance i - j. One matrix
+product and a reshape replace `queries * keys` products.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +18,7 @@ from torch.nn.functional import linear, pad
 
 
 def waves(distances: Tensor, width: int) -> Tensor:
-    """Give the sinusoids of distances: the sines of `width / 2` frequencies, then their cosines.
+    """Sinusoids of distances: the sines of `width / 2` frequencies, then their cosines.
 
     Args:
         distances: How many tokens back, `(count,)`, of a float type, which is also that of the result.
@@ -27,10 +37,11 @@ def waves(distances: Tensor, width: int) -> Tensor:
 
 
 def by_key(scores: Tensor) -> Tensor:
-    """Turn scores by distance into scores by key.
+    """Relative shift: scores by distance become scores by key.
 
-    Every query has its scores in the order of falling distance, from `keys - 1` to 0, but the last query alone has all
-    these distances before it. Each row is shifted so that a score stands at the key that it is about.
+    Column c of the input is distance `keys - 1 - c`, for every query. Query i of n sees the keys at positions up to
+    `keys - n + i`, so its row must move left by `n - 1 - i`. A column of padding in front makes the flattened rows one
+    longer than the rows they are cut into again, and that shifts each by one more than the next.
 
     Args:
         scores: `(..., queries, keys)`.
@@ -47,10 +58,10 @@ def by_key(scores: Tensor) -> Tensor:
 
 
 class RelativeAttention(nn.Module):
-    """Attention over a segment and what is remembered from before, each score a sum of four terms.
+    """Multi-head attention over a segment and the memory before it, with relative positions.
 
-    Content with content, content with distance, and for both a bias in place of the query, the same for all queries:
-    `(q + u) . k + (q + v) . W r`, divided by the root of the head's width.
+    A score is `(q + u) . k + (q + v) . W r`, divided by the root of the head's width; `u` and `v` are biases that all
+    queries, and all layers, share.
 
     Args:
         width: Of the states.
@@ -68,27 +79,27 @@ class RelativeAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, seen: Tensor, sinusoids: Tensor, biases: Tensor, hidden: Tensor) -> Tensor:
-        """Look back from every state.
+        """Attend from every state of the segment.
 
         Args:
             states: `(batch, queries, width)`.
-            seen: What is looked at, `states` being its end, `(batch, keys, width)`.
+            seen: Memory and segment together, `states` being the end, `(batch, keys, width)`.
             sinusoids: Of the distances `keys - 1` to 0, `(keys, width)`.
             biases: `u` and `v`, `(2, heads, head_width)`.
-            hidden: Which keys a query must not see, `(queries, keys)`.
+            hidden: Mask of the keys that a query must not attend to, `(queries, keys)`.
 
         Returns:
-            What was found, `(batch, queries, width)`.
+            The attention's output, `(batch, queries, width)`.
         """
-        weight = self.qkv.weight  # taken once: weight normalisation computes it anew at each access
+        weight = self.qkv.weight  # read once: under weight normalisation each access computes it
         queries = self._by_head(linear(states, weight[: self._inner]))
         keys, values = map(self._by_head, linear(seen, weight[self._inner :]).chunk(2, dim=-1))
         distances = self._by_head(self.distance(sinusoids))
         content, position = biases[:, :, None]
         scores = (queries + content) @ keys.mT + by_key((queries + position) @ distances.mT)
         scores = (scores / values.shape[-1] ** 0.5).masked_fill(hidden, -torch.inf)
-        found = self.dropout(scores.softmax(dim=-1)) @ values
-        return self.out(found.transpose(1, 2).flatten(2))
+        attended = self.dropout(scores.softmax(dim=-1)) @ values
+        return self.out(attended.transpose(1, 2).flatten(2))
 
     def _by_head(self, vectors: Tensor) -> Tensor:
         """`(..., length, heads * head_width)` as `(..., heads, length, head_width)`."""

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
+from tangential.experiments.settings.bounds import check_at_least
+
 
 def resnet(*, channels: int, classes: int, depth: int = 8, width: int = 16) -> nn.Sequential:
     """Stack a convolution, three groups of residual blocks, and a linear head.
@@ -32,8 +34,7 @@ def resnet(*, channels: int, classes: int, depth: int = 8, width: int = 16) -> n
     blocks, rest = divmod(depth - 2, 6)
     if rest or blocks < 1:
         raise ValueError(f"depth={depth}: must be 8, 14, 20, ..., that is 6 n + 2")
-    if min(channels, classes, width) < 1:
-        raise ValueError(f"channels={channels}, classes={classes}, width={width}: must be at least 1")
+    check_at_least(1, channels=channels, classes=classes, width=width)
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     inputs = width
     for outputs, stride in ((width, 1), (2 * width, 2), (4 * width, 2)):
@@ -48,7 +49,7 @@ def resnet(*, channels: int, classes: int, depth: int = 8, width: int = 16) -> n
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a shortcut that skips pixels and fills up channels with zeros."""
+    """Residual block of two convolutions; its shortcut subsamples and pads the channels with zeros."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
+from tangential.experiments.settings.bounds import check_at_least
+
 
 def simple_conv_net(*, channels: int, classes: int, kernel: int = 7, width: int = 16) -> nn.Sequential:
     """Stack four convolutions with bias, BatchNorm and ReLU, without stride, and a linear head on their averages.
 
-    With `kernel=1` it sees single pixels: colours, but no shapes.
+    With `kernel=1` its receptive field is one pixel: colours, but no shapes.
 
     Args:
         channels: Channels of the images.
@@ -27,8 +29,7 @@ def simple_conv_net(*, channels: int, classes: int, kernel: int = 7, width: int 
         >>> simple_conv_net(channels=3, classes=10, kernel=1)(torch.zeros(2, 3, 28, 28)).shape
         torch.Size([2, 10])
     """
-    if min(channels, classes, width) < 1:
-        raise ValueError(f"channels={channels}, classes={classes}, width={width}: must be at least 1")
+    check_at_least(1, channels=channels, classes=classes, width=width)
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"kernel={kernel}: must be odd and at least 1")
     layers: list[nn.Module] = []

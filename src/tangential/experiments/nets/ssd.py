@@ -1,5 +1,10 @@
 """SSD (arXiv 1512.02325) on VGG16 with BatchNorm, or on a small ResNet: torchvision's SSD over our feature maps.
 
+Images `(batch, 3, size, size)` become a pyramid of feature maps, from the backbone's finest one that is used to maps of
+a single cell. torchvision's `SSD` places default boxes at every cell of every map, and its heads predict class logits
+and four offsets for each. Which boxes these are is an `SSDConfig`: it must have as many `ratios` as the pyramid has
+maps, and one more `scales`, for the square box between two scales.
+
 The paper of AdamP trains it on VGG16 with BatchNorm; whether at 300 or 512 pixels is not known.
 """
 
@@ -15,18 +20,19 @@ from torch.nn.functional import normalize
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
 
-from tangential.experiments.nets.backbones import Stages, resnet_stages, vgg16_stages
+from tangential.experiments.nets.backbones import Backbone, resnet_backbone, vgg16_backbone
+from tangential.experiments.settings.bounds import check_at_least
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where an SSD looks for boxes.
+class SSDConfig:
+    """Default boxes of an SSD, and the extra layers that make its coarser maps.
 
     Args:
-        ratios: Per map, the aspect ratios of its default boxes beside squares; each also stands upright.
+        ratios: Per map, the aspect ratios of its default boxes beside squares; each is used in both orientations.
         scales: Side of the square default boxes of each map, as a share of the image; one more than there are maps.
-        steps: Pixels per cell of each map; None for the image's side over the map's.
-        extras: Kernel, stride and padding of the convolutions that make the maps after the backbone's.
+        steps: Stride of each map, in pixels; None for the image's side over the map's.
+        extras: Kernel, stride and padding of the convolutions of the extra layers.
     """
 
     ratios: list[list[int]]
@@ -35,14 +41,14 @@ class Layout:
     extras: list[tuple[int, int, int]]
 
 
-LAYOUTS = {
-    300: Layout(
+CONFIGS = {
+    300: SSDConfig(
         ratios=[[2], [2, 3], [2, 3], [2, 3], [2], [2]],
         scales=[0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],
         steps=[8, 16, 32, 64, 100, 300],
         extras=[(3, 2, 1), (3, 2, 1), (3, 1, 0), (3, 1, 0)],
     ),
-    512: Layout(
+    512: SSDConfig(
         ratios=[[2], [2, 3], [2, 3], [2, 3], [2, 3], [2], [2]],
         scales=[0.04, 0.1, 0.26, 0.42, 0.58, 0.74, 0.9, 1.06],
         steps=[8, 16, 32, 64, 128, 256, 512],
@@ -51,32 +57,32 @@ LAYOUTS = {
 }
 """SSD's own for COCO: sides of 21, 45, ..., 315 of 300 pixels and 20.48, 51.2, ..., 542.72 of 512."""
 
-SMALL = Layout(
+SMALL_CONFIG = SSDConfig(
     ratios=[[2], [2, 3], [2, 3], [2]],
     scales=[0.07, 0.15, 0.3, 0.5, 0.8],
     steps=None,
     extras=[(3, 2, 1)],
 )
-"""For small pictures of few, large things: maps at strides 8, 16, 32 and 64."""
+"""For small images of few, large objects: maps at strides 8, 16, 32 and 64."""
 
 
-class Features(nn.Module):
-    """The maps an SSD looks at: the last ones of a backbone, and coarser ones made from them.
+class FeaturePyramid(nn.Module):
+    """Feature maps of an SSD: the last ones of a backbone, and coarser ones made by extra layers.
 
     Args:
-        backbone: Gives maps.
-        first: The first of its maps that is used.
-        bridge: Turns the last of them into another one of the same size.
-        bridged: Channels of that.
-        extras: Kernel, stride and padding of each further convolution.
-        width: A convolution's channels are multiples of this.
+        backbone: From images to maps.
+        first: Index of its first map that is used.
+        bridge: Applied to its last map; keeps height and width. SSD replaces VGG's fc6 and fc7 by such convolutions.
+        bridged: Output channels of the bridge.
+        extras: Kernel, stride and padding of each extra layer's second convolution.
+        width: Channels of the extra layers are multiples of this.
         normed: Whether a BatchNorm follows each convolution after the backbone.
-        rescaled: Start of the learned length of the first map's columns of channels; None to leave the map alone.
+        rescaled: Initial scale of the L2 normalisation of the first map (ParseNet); None for no normalisation.
     """
 
     def __init__(
         self,
-        backbone: Stages,
+        backbone: Backbone,
         *,
         first: int,
         bridge: nn.Module,
@@ -105,7 +111,7 @@ class Features(nn.Module):
         self.extras = nn.ModuleList(steps)
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """Give the maps of images `(batch, 3, height, width)`, the finest first."""
+        """Maps of images `(batch, 3, height, width)`, the finest first."""
         maps = self.backbone(images)[self.first :]
         if self.scale_weight is not None:
             maps[0] = self.scale_weight[:, None, None] * normalize(maps[0])
@@ -137,26 +143,26 @@ def ssd_vgg16(*, classes: int, size: int, width: int = 64, normed: bool = False,
         >>> [tuple(map.shape[1:]) for map in net.backbone(torch.zeros(2, 3, 300, 300)).values()]
         [(16, 38, 38), (32, 19, 19), (16, 10, 10), (8, 5, 5), (8, 3, 3), (8, 1, 1)]
     """
-    if size not in LAYOUTS:
-        raise ValueError(f"size={size}: an SSD on VGG16 takes {' or '.join(map(str, LAYOUTS))} pixels")
+    if size not in CONFIGS:
+        raise ValueError(f"size={size}: an SSD on VGG16 takes {' or '.join(map(str, CONFIGS))} pixels")
     bridge = nn.Sequential(
         nn.MaxPool2d(kernel_size=3, stride=1, padding=1),
         *_conv(8 * width, 16 * width, 3, padding=6, dilation=6, normed=normed),
         *_conv(16 * width, 16 * width, 1, normed=normed),
     )
-    backbone = vgg16_stages(width=width, weights=weights)
-    layout = LAYOUTS[size]
-    features = Features(
+    backbone = vgg16_backbone(width=width, weights=weights)
+    config = CONFIGS[size]
+    features = FeaturePyramid(
         backbone,
         first=0,
         bridge=bridge,
         bridged=16 * width,
-        extras=layout.extras,
+        extras=config.extras,
         width=width,
         normed=normed,
         rescaled=20.0,
     )
-    return _ssd(features, layout, classes=classes, size=size)
+    return _ssd(features, config, classes=classes, size=size)
 
 
 def ssd_resnet(*, classes: int, size: int, width: int = 64, blocks: int = 2, weights: str | None = None) -> SSD:
@@ -182,24 +188,23 @@ def ssd_resnet(*, classes: int, size: int, width: int = 64, blocks: int = 2, wei
     """
     if size < 64:
         raise ValueError(f"size={size}: an SSD on a ResNet needs at least 64 pixels")
-    backbone = resnet_stages(width=width, blocks=blocks, weights=weights)
-    features = Features(
+    backbone = resnet_backbone(width=width, blocks=blocks, weights=weights)
+    features = FeaturePyramid(
         backbone,
         first=2,
         bridge=nn.Identity(),
         bridged=8 * width,
-        extras=SMALL.extras,
+        extras=SMALL_CONFIG.extras,
         width=width,
         normed=True,
         rescaled=None,
     )
-    return _ssd(features, SMALL, classes=classes, size=size)
+    return _ssd(features, SMALL_CONFIG, classes=classes, size=size)
 
 
-def _ssd(features: Features, layout: Layout, *, classes: int, size: int) -> SSD:
-    if classes < 1:
-        raise ValueError(f"classes={classes}: a detector needs at least one")
-    boxes = DefaultBoxGenerator(layout.ratios, scales=layout.scales, steps=layout.steps)
+def _ssd(features: FeaturePyramid, config: SSDConfig, *, classes: int, size: int) -> SSD:
+    check_at_least(1, classes=classes)
+    boxes = DefaultBoxGenerator(config.ratios, scales=config.scales, steps=config.steps)
     return SSD(features, boxes, (size, size), classes + 1)
 
 

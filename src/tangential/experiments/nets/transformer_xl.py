@@ -1,4 +1,12 @@
-"""Transformer-XL (arXiv 1901.02860): a language model that remembers the states of the segments before.
+"""Transformer-XL (arXiv 1901.02860): a language model with segment-level recurrence.
+
+A text is read in segments `(batch, length)`. In layer n the queries are the segment's states, the keys and values those
+states and the *memory*: the inputs that layer n had for the tokens before, without a gradient. So the memory is one
+tensor per layer, `(layers, batch, remembered, width)`, and information reaches back `layers * remembered` tokens.
+
+Two invariants make it right. Positions enter as distances only (`relative_attention`), so that states computed in an
+earlier segment stay valid keys. And the body is a pure function of tokens and memory; only `LanguageModel` has state,
+one memory for training and another for evaluation, so that scoring in the middle of a run changes nothing.
 
 LayerNorm comes after the residual sum, as in the original, so no weight of it is scale-invariant; weight normalisation
 of the linear layers makes their directions so, which is the paper's comparison (arXiv 2006.08217).
@@ -12,10 +20,11 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from tangential.experiments.nets.adaptive_softmax import AdaptiveSoftmax
 from tangential.experiments.nets.relative_attention import RelativeAttention, waves
+from tangential.experiments.settings.bounds import check_at_least
 
 
 class Layer(nn.Module):
-    """Attention and two linear layers, each added to its input and normalised after that."""
+    """Attention and a feed-forward net, each added to its input and followed by LayerNorm (post-norm)."""
 
     def __init__(
         self, *, width: int, heads: int, head_width: int, inner: int, dropout: float, attention_dropout: float
@@ -28,33 +37,33 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, seen: Tensor, sinusoids: Tensor, biases: Tensor, hidden: Tensor) -> Tensor:
-        """Go one layer up; the arguments are those of `RelativeAttention`."""
-        found = self.attention(states, seen, sinusoids, biases, hidden)
-        states = self.attention_norm(states + self.dropout(found))
+        """States of the next layer, `(batch, queries, width)`; the arguments are those of `RelativeAttention`."""
+        attended = self.attention(states, seen, sinusoids, biases, hidden)
+        states = self.attention_norm(states + self.dropout(attended))
         inner = self.dropout(self.inner(states).relu())
         return self.norm(states + self.dropout(self.outer(inner)))
 
 
 class TransformerXL(nn.Module):
-    """The states of a segment's tokens, given those of the tokens before. A pure function: it keeps nothing.
+    """States of a segment's tokens, given the memory of the tokens before. It holds no state itself.
 
     Args:
-        vocabulary: How many tokens there are.
-        layers: How many layers.
+        vocabulary: Number of tokens.
+        layers: Number of layers.
         width: Of the states; even.
-        heads: Of the attention.
+        heads: Number of attention heads.
         head_width: Of each head.
-        inner: Width between the two linear layers.
-        dropout: Share of embeddings, sinusoids, and outputs of layers that training drops.
+        inner: Width of the feed-forward nets.
+        dropout: Dropout probability of embeddings, sinusoids, and outputs of layers.
         attention_dropout: The same of the attention weights.
-        memory: How many states of each layer are remembered, in training.
+        memory: Length of the memory in training, in tokens.
         test_memory: The same in evaluation.
-        same_length: Whether in evaluation every token looks back on `test_memory` tokens, itself among them, and not
-            the last ones of a segment on more than the first.
-        clamp: Distances above this are taken for this; None for no bound.
+        same_length: Whether in evaluation every token attends to exactly `test_memory` tokens, itself among them; else
+            the last tokens of a segment attend to more than the first.
+        clamp: Largest distance; greater ones count as this. None for no bound.
 
     Raises:
-        ValueError: A size below one, an odd width, or a memory that leaves a token nothing to look at.
+        ValueError: A size below one, an odd width, or `same_length` without a memory.
     """
 
     def __init__(
@@ -74,11 +83,11 @@ class TransformerXL(nn.Module):
         clamp: int | None,
     ) -> None:
         super().__init__()
-        sizes = {"vocabulary": vocabulary, "layers": layers, "width": width, "heads": heads, "head_width": head_width}
-        _check(sizes | {"inner": inner}, least=1)
-        _check({"memory": memory, "test_memory": test_memory, "clamp": 0 if clamp is None else clamp}, least=0)
+        check_at_least(1, vocabulary=vocabulary, layers=layers, inner=inner)
+        check_at_least(1, width=width, heads=heads, head_width=head_width)
+        check_at_least(0, memory=memory, test_memory=test_memory, clamp=clamp)
         if width % 2:
-            raise ValueError(f"width={width}: must be even, half of the positions' waves being sines")
+            raise ValueError(f"width={width}: must be even, for half of the sinusoids are sines and half cosines")
         if same_length and not test_memory:
             raise ValueError("same_length=True: needs a test_memory of at least 1, for a token to see itself")
         self._memory, self._test_memory, self._same_length, self._clamp = memory, test_memory, same_length, clamp
@@ -96,11 +105,11 @@ class TransformerXL(nn.Module):
             for _ in range(layers)
         )
         self.dropout = nn.Dropout(dropout)
-        self._draw()
+        self._init_weights()
 
     @torch.no_grad()
-    def _draw(self) -> None:
-        """Normal weights of deviation 0.02, as the original has them; biases at zero."""
+    def _init_weights(self) -> None:
+        """Normal weights of standard deviation 0.02, as in the original; biases at zero."""
         for name, parameter in self.named_parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=0.02)
@@ -108,18 +117,17 @@ class TransformerXL(nn.Module):
                 parameter.zero_()
 
     def forward(self, tokens: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Read one segment.
+        """States of one segment, and the memory for the next.
 
         Args:
             tokens: `(batch, length)`.
-            memory: What the segment before gave; None at the start of a text.
+            memory: As the call for the segment before returned it; None at the start of a text.
 
         Returns:
-            The states `(batch, length, width)`, and the memory for the next segment, without a gradient,
-            `(layers, batch, remembered, width)`.
+            The states `(batch, length, width)`, and the next memory, detached, `(layers, batch, remembered, width)`.
 
         Raises:
-            ValueError: The memory is of another number of texts.
+            ValueError: The memory is of another batch size.
         """
         states = self.dropout(self.embedding(tokens) * self.embedding.embedding_dim**0.5)
         nothing = states.new_zeros(len(self.layers), len(tokens), 0, states.shape[-1])
@@ -133,6 +141,7 @@ class TransformerXL(nn.Module):
         hidden = self._hidden(back, tokens.shape[1])
         kept = self._memory if self.training else self._test_memory
         remembered = []
+        # The memory of a layer is what went *into* it, so it is taken before the layer runs.
         for layer, past in zip(self.layers, before, strict=True):
             seen = torch.cat([past, states], dim=1)
             remembered.append(seen[:, max(keys - kept, 0) :].detach())
@@ -140,7 +149,10 @@ class TransformerXL(nn.Module):
         return self.dropout(states), torch.stack(remembered)
 
     def _hidden(self, back: Tensor, queries: int) -> Tensor:
-        """Which keys, so far back from the last query, each query must not see: what comes after it, or is too old."""
+        """Mask `(queries, keys)` of the keys after each query, or farther back than `same_length` allows.
+
+        `back` is each key's distance from the last query, `(keys,)`.
+        """
         distance = back - torch.arange(queries - 1, -1, -1, device=back.device)[:, None]
         hidden = distance < 0
         if self._same_length and not self.training:
@@ -149,51 +161,51 @@ class TransformerXL(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """A Transformer-XL that predicts each next token and carries its memory along a text.
+    """Next-token prediction by a Transformer-XL that carries its memory from one segment of a text to the next.
 
-    It is called with one segment after the other. In training the memory is part of `state_dict`, so that a run that is
-    stopped within a text goes on from the same one; evaluation has a memory of its own and leaves that one alone.
+    The memory of training is part of `state_dict`, so that a run resumes in the middle of a text with the same one;
+    evaluation has a memory of its own.
 
     Args:
-        body: Turns tokens into states.
-        head: Predicts the next token from a state.
+        body: From tokens to states.
+        head: From states and next tokens to their negative log-likelihood.
     """
 
     def __init__(self, body: TransformerXL, head: AdaptiveSoftmax) -> None:
         super().__init__()
         self.body, self.head = body, head
-        # No buffer: its shape changes, and processes that train together each have their own.
+        # Not a buffer: its shape changes, and DDP would copy the first process's memory to all others.
         self._carried: dict[bool, Tensor | None] = {True: None, False: None}
 
     def forward(self, tokens: Tensor, targets: Tensor, first: bool = True, last: bool = True) -> Tensor:
-        """Measure how surprising the targets are.
+        """Negative log-likelihood of the next tokens.
 
         Args:
             tokens: One segment of each text, `(batch, length)`.
-            targets: The token after each, or -100 where nothing is to be predicted, `(batch, length)`.
-            first: Whether the texts begin here; what was remembered is forgotten before.
-            last: Whether they end here; what is remembered is forgotten after.
+            targets: The token after each, or -100 where nothing is predicted, `(batch, length)`.
+            first: Whether the texts begin here; the memory is cleared before.
+            last: Whether they end here; the memory is cleared after.
 
         Returns:
-            Minus the logarithm of each target's probability, in nats, 0 where it is ignored, `(batch, length)`.
+            `-log p(target)` of each target in nats, 0 where it is ignored, `(batch, length)`.
 
         Raises:
-            ValueError: The segments follow others, and of these nothing, or another number, is remembered.
+            ValueError: Segments that follow others without a memory of them, or with one of another batch size.
         """
         memory = None if first else self._carried[self.training]
         if memory is None and not first:
-            raise ValueError("these segments follow others that the model has not read; begin with first=True")
+            raise ValueError("first=False, but there is no memory of the segments before; begin with first=True")
         states, memory = self.body(tokens, memory)
         self._carried[self.training] = None if last else memory
         return self.head(states, targets)
 
     def get_extra_state(self) -> Tensor:
-        """Give the memory of the training for `state_dict`; an empty tensor if there is none."""
+        """Memory of training, for `state_dict`; an empty tensor if there is none."""
         memory = self._carried[True]
         return torch.empty(0) if memory is None else memory
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the memory back."""
+        """Load the memory of training from a `state_dict`."""
         self._carried[True] = None if state.ndim == 1 else state.clone()
 
 
@@ -218,22 +230,22 @@ def transformer_xl(
     """Make a Transformer-XL, by default of the size that its authors call base.
 
     Args:
-        vocabulary: How many tokens there are, the most frequent first if there are `cutoffs`.
+        vocabulary: Number of tokens, the most frequent first if there are `cutoffs`.
         layers: See `TransformerXL`, as for what follows up to `clamp`.
         width: Of the states.
         heads: Of the attention.
         head_width: Of each head.
-        inner: Width between the two linear layers of a layer.
-        dropout: Share that training drops.
+        inner: Width of the feed-forward nets.
+        dropout: Dropout probability.
         attention_dropout: The same of the attention weights.
-        memory: How many states are remembered in training.
+        memory: Length of the memory in training, in tokens.
         test_memory: The same in evaluation.
-        same_length: Whether in evaluation every token looks back equally far.
-        clamp: The largest distance that is told from others.
-        cutoffs: Where the clusters of an adaptive softmax begin; none for a plain softmax.
-        tied: Whether the softmax has the vectors of the embedding.
-        weight_normalised: Whether every linear layer within the layers has its rows' directions and lengths apart,
-            as `parametrizations.weight.original1` and `original0`. The start is the same function.
+        same_length: Whether in evaluation every token attends equally far back.
+        clamp: Largest distance; greater ones count as this.
+        cutoffs: First words of the clusters of an adaptive softmax; empty for a plain softmax.
+        tied: Whether the softmax shares the embedding's vectors.
+        weight_normalised: Whether the linear layers are weight-normalised: `parametrizations.weight.original1` holds
+            the rows' directions, `original0` their lengths. The initial function is the same.
 
     Raises:
         ValueError: A size below one, an odd width, or cut-offs outside the vocabulary.
@@ -263,9 +275,3 @@ def transformer_xl(
             weight_norm(module, dim=0)
     weight = body.embedding.weight if tied else None
     return LanguageModel(body, AdaptiveSoftmax(width=width, words=vocabulary, cutoffs=cutoffs, weight=weight))
-
-
-def _check(sizes: dict[str, int], *, least: int) -> None:
-    for name, size in sizes.items():
-        if size < least:
-            raise ValueError(f"{name}={size}: must be at least {least}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad, relu
 
+from tangential.experiments.settings.bounds import check_at_least
+
 SHORTCUTS = ("conv", "pool")
 
 
@@ -16,9 +18,9 @@ def wide_resnet(
     Args:
         channels: Channels of the images.
         classes: Number of outputs.
-        depth: Layers with weights on the longest way: 10, 16, 22, 28, 34, ...
+        depth: Layers with weights on the longest path: 10, 16, 22, 28, 34, ...
         width: How many times wider than a plain ResNet.
-        shortcut: What stands in for the identity where the shape changes: `"conv"`, a 1 x 1 convolution of the
+        shortcut: Where the shape changes, in place of the identity: `"conv"`, a 1 x 1 convolution of the
             activated input as in the original, or `"pool"`, average pooling of the input and zeros for the new
             channels, as in Madry et al.'s adversarial training, which has no weights.
 
@@ -35,8 +37,7 @@ def wide_resnet(
     blocks, rest = divmod(depth - 4, 6)
     if rest or blocks < 1:
         raise ValueError(f"depth={depth}: must be 10, 16, 22, ..., that is 6 n + 4")
-    if min(channels, classes, width) < 1:
-        raise ValueError(f"channels={channels}, classes={classes}, width={width}: must be at least 1")
+    check_at_least(1, channels=channels, classes=classes, width=width)
     if shortcut not in SHORTCUTS:
         raise ValueError(f"shortcut={shortcut!r}: must be one of {', '.join(SHORTCUTS)}")
     layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, padding=1, bias=False)]
@@ -54,7 +55,7 @@ def wide_resnet(
 
 
 class _Block(nn.Module):
-    """BatchNorm, ReLU and convolution twice, beside a shortcut."""
+    """Pre-activation residual block: BatchNorm, ReLU and convolution, twice."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ from tangential.experiments.data.images.biased_mnist import BiasedMnist
 from tangential.experiments.data.images.imagenet9 import ImageNet9
 from tangential.experiments.data.images.mnist_cifar import Mnist
 from tangential.experiments.nets.bagnet import bagnet18
-from tangential.experiments.nets.by_name import named
+from tangential.experiments.nets.by_name import by_name
 from tangential.experiments.nets.simple_conv import simple_conv_net
 from tangential.experiments.recipes.recipe import PaperNumber, Recipe
 from tangential.experiments.tasks.bias import Bias
@@ -81,7 +81,7 @@ imagenet9 = replace(
     biased_mnist_997,
     name="imagenet9",
     about="ReBias with ResNet-18 and BagNet-18 on nine classes of ImageNet",
-    task=Bias(data=ImageNet9(), f=partial(named, name="resnet18"), g=partial(bagnet18), bandwidth=None, workers=8),
+    task=Bias(data=ImageNet9(), f=partial(by_name, name="resnet18"), g=partial(bagnet18), bandwidth=None, workers=8),
     schedule=partial(cosine, end=0.0),
     epochs=120,
     batch_size=128,

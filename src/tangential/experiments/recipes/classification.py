@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from tangential.experiments.data.images.folders import Cifar10Jpeg, Folder
 from tangential.experiments.data.images.mnist_cifar import Cifar10, Mnist
-from tangential.experiments.nets.by_name import cifar_resnet18, named
+from tangential.experiments.nets.by_name import by_name, cifar_resnet18
 from tangential.experiments.nets.resnet import resnet
 from tangential.experiments.recipes.recipe import PROJECTED, PaperNumber, Recipe, adam_pair, sgd_pair
 from tangential.experiments.tasks.classification import Classification
@@ -52,7 +52,7 @@ def _table(number: int, sgd: float, sgdp: float, adamw: float, adamp: float) -> 
 imagenet_resnet18 = Recipe(
     name="imagenet-resnet18",
     about="ResNet-18 on ImageNet, the paper's table 1",
-    task=Classification(data=Folder(), net=partial(named, name="resnet18"), workers=8),
+    task=Classification(data=Folder(), net=partial(by_name, name="resnet18"), workers=8),
     optimizers=PAIRS,
     baselines=PROJECTED,
     schedule=partial(cosine, end=0.0),
@@ -66,7 +66,7 @@ imagenet_resnet50 = replace(
     imagenet_resnet18,
     name="imagenet-resnet50",
     about="ResNet-50 on ImageNet, the paper's table 1",
-    task=Classification(data=Folder(), net=partial(named, name="resnet50"), workers=8),
+    task=Classification(data=Folder(), net=partial(by_name, name="resnet50"), workers=8),
     paper=_table(1, 76.64, 76.71, 76.65, 76.94),
 )
 
@@ -74,7 +74,7 @@ imagenet_resnet50_cutmix = replace(
     imagenet_resnet50,
     name="imagenet-resnet50-cutmix",
     about="ResNet-50 with CutMix on ImageNet, the paper's table 1",
-    task=Classification(data=Folder(), net=partial(named, name="resnet50"), cutmix=1.0, workers=8),
+    task=Classification(data=Folder(), net=partial(by_name, name="resnet50"), cutmix=1.0, workers=8),
     epochs=150,
     paper=_table(1, 77.61, 77.72, 78.00, 78.31),
 )
@@ -86,7 +86,7 @@ imagenet_mobilenetv2 = replace(
     imagenet_resnet18,
     name="imagenet-mobilenetv2",
     about="MobileNetV2 with label smoothing on ImageNet, the paper's table 1",
-    task=Classification(data=Folder(), net=partial(named, name="mobilenet_v2"), label_smoothing=0.1, workers=8),
+    task=Classification(data=Folder(), net=partial(by_name, name="mobilenet_v2"), label_smoothing=0.1, workers=8),
     optimizers={
         **sgd_pair(lr=0.4, momentum=0.9, weight_decay=2.5e-5, nesterov=True),
         **adam_pair(lr=2e-3, betas=(0.9, 0.999), weight_decay=5e-2),

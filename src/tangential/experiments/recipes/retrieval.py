@@ -29,7 +29,7 @@ from torch import nn
 
 from tangential.experiments.data.images.omniglot import Omniglot
 from tangential.experiments.data.images.retrieval_sets import Cars196, Cub, InShop, OnlineProducts
-from tangential.experiments.nets.by_name import named
+from tangential.experiments.nets.by_name import by_name
 from tangential.experiments.nets.embedding import embedder
 from tangential.experiments.nets.small import conv_stack
 from tangential.experiments.recipes.recipe import PROJECTED, PaperNumber, Recipe, adam_pair, sgd_pair
@@ -38,7 +38,7 @@ from tangential.experiments.tasks.retrieval import Retrieval
 from tangential.experiments.training.schedules import cosine
 from tangential.experiments.training.thawing import thawing
 
-FINE_TUNED: partial[nn.Module] = partial(embedder, body=partial(named, name="resnet50"), weights="IMAGENET1K_V1")
+FINE_TUNED: partial[nn.Module] = partial(embedder, body=partial(by_name, name="resnet50"), weights="IMAGENET1K_V1")
 
 
 def _table_6(adam: float, adamp: float) -> Mapping[str, PaperNumber]:

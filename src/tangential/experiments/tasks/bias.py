@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from tangential.experiments.data.images.biased_mnist import BiasedMnist
 from tangential.experiments.data.images.in_memory import Batch, ImageData, loader
-from tangential.experiments.nets.rebias import Pair
+from tangential.experiments.nets.rebias import ReBias
 from tangential.experiments.nets.simple_conv import simple_conv_net
 from tangential.experiments.task import Headline, Objective, Split
 from tangential.experiments.tasks.hsic import hsic
@@ -84,10 +84,10 @@ class Bias:
             raise ValueError(f"batch_size={batch_size}: there are only {len(images)} training images")  # type: ignore[arg-type]
         return loader(images, batch_size=batch_size, generator=generator, workers=self.workers, drop_last=train)
 
-    def model(self) -> Pair:
+    def model(self) -> ReBias:
         """Make two new nets for this data."""
         nets = [net(channels=self.data.channels, classes=self.data.classes) for net in (self.f, self.g)]
-        return Pair(*nets, mean=self.data.mean, std=self.data.std)
+        return ReBias(*nets, mean=self.data.mean, std=self.data.std)
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
         """Let `g` take its step first, then `f`."""
