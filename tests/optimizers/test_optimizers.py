@@ -1,105 +1,16 @@
 """What every torch optimizer does, SGDP and AdamP do."""
 
-import copy
-import io
+import inspect
 import pickle
+import re
 
 import pytest
 import torch
 from torch import nn
 
+from support.optimizer_makers import MAKERS, every, foreach_too, same
 from support.weights import SHAPES, gap, give_gradients, run, weights
-from tangential import SGDP, AdamP, Blocks
-
-MAKERS = {
-    "adamp": lambda params, **kw: AdamP(params, **{"lr": 1e-2, "weight_decay": 0.1, **kw}),
-    "sgdp": lambda params, **kw: SGDP(params, **{"lr": 1e-2, "momentum": 0.9, "weight_decay": 0.1, **kw}),
-}
-MOMENTS = {"adamp": {"exp_avg", "exp_avg_sq"}, "sgdp": {"momentum_buffer"}}
-every = pytest.mark.parametrize("name", MAKERS)
-foreach_too = pytest.mark.parametrize("foreach", [False, True, None])
-
-
-def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-
-
-@every
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.complex64])
-@pytest.mark.parametrize("capturable", [False, True])
-def test_loaded_state_continues_bit_for_bit(name, dtype, capturable):
-    a = weights(dtype)
-    first = MAKERS[name](a, capturable=capturable)
-    run(first, a, 5)
-    file = io.BytesIO()
-    torch.save(first.state_dict(), file)
-    file.seek(0)
-    b = [p.detach().clone().requires_grad_() for p in a]
-    second = MAKERS[name](b, capturable=capturable)
-    second.load_state_dict(torch.load(file, weights_only=True))
-    assert same(run(first, a, 5), run(second, b, 5))
-    assert str(first.state_dict()) == str(second.state_dict())
-
-
-@every
-def test_state_keys_are_torchs(name):
-    params = weights()
-    optimizer = MAKERS[name](params)
-    run(optimizer, params, 1)
-    assert all(set(own) == {"step", *MOMENTS[name]} for own in optimizer.state.values())
-    assert all(own["step"].dtype == torch.float32 and own["step"].ndim == 0 for own in optimizer.state.values())
-
-
-@every
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))], ids=["deepcopy", "pickle"])
-def test_copies_continue_alike(name, clone):
-    params = weights()
-    optimizer = MAKERS[name](params)
-    run(optimizer, params, 3)
-    other = clone(optimizer)
-    others = other.param_groups[0]["params"]
-    assert same(run(optimizer, params, 3), run(other, others, 3))
-
-
-@every
-def test_state_of_another_optimizer_is_refused_and_nothing_is_loaded(name):
-    params = weights()
-    other = torch.optim.Adagrad(params)
-    run(other, params, 1)
-    optimizer = MAKERS[name](params)
-    run(optimizer, params, 2)
-    before = str(optimizer.state_dict())
-    with pytest.raises(ValueError, match="saved by another optimizer"):
-        optimizer.load_state_dict(other.state_dict())
-    assert str(optimizer.state_dict()) == before
-
-
-@every
-def test_half_precision_moments_are_float32_and_stay_so_when_loaded(name):
-    params = weights(torch.bfloat16)
-    optimizer = MAKERS[name](params)
-    run(optimizer, params, 2)
-    saved = optimizer.state_dict()
-    optimizer.load_state_dict(saved)
-    for i, p in enumerate(params):
-        for key in MOMENTS[name]:
-            assert optimizer.state[p][key].dtype == torch.float32
-            assert torch.equal(optimizer.state[p][key], saved["state"][i][key])
-
-
-@every
-def test_older_checkpoint_without_the_newer_keys_loads(name):
-    params = weights()
-    optimizer = MAKERS[name](params)
-    run(optimizer, params, 2)
-    saved = optimizer.state_dict()
-    for key in ("blocks", "maximize", "foreach", "fused", "capturable", "differentiable"):
-        del saved["param_groups"][0][key]
-    for own in saved["state"].values():
-        own["step"] = int(own["step"])
-    optimizer.load_state_dict(saved)
-    run(optimizer, params, 1)
-    assert optimizer.state[params[0]]["step"] == 3
+from tangential import SGDP, AdamP
 
 
 @every
@@ -309,20 +220,6 @@ def test_vectors_and_scalars_are_never_projected_by_the_paper_test(name):
 
 
 @every
-@pytest.mark.parametrize("foreach", [False, True])
-def test_sparse_gradient_is_refused_before_anything_moves(name, foreach):
-    table = nn.Embedding(5, 3, sparse=True)
-    head = nn.Linear(3, 2)
-    head(table(torch.tensor([1, 2]))).sum().backward()
-    optimizer = MAKERS[name]([dict(params=head.parameters()), dict(params=table.parameters())], foreach=foreach)
-    before = [p.detach().clone() for p in head.parameters()]
-    with pytest.raises(ValueError, match=r"sparse_coo gradient .*\(5, 3\).*sparse=False"):
-        optimizer.step()
-    assert same([p.detach() for p in head.parameters()], before)
-    assert not optimizer.state[head.weight] or optimizer.state[head.weight]["step"] == 0
-
-
-@every
 def test_step_is_differentiable(name):
     lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
 
@@ -355,100 +252,6 @@ def test_grad_scaler_skips_overflown_steps(name, foreach):
     assert not torch.equal(w.detach(), torch.ones(3, 2))
 
 
-def test_adamp_is_adamw_where_nothing_is_invariant():
-    model, twin = (nn.Linear(4, 3).double() for _ in range(2))
-    twin.load_state_dict(model.state_dict())
-    x = torch.randn(8, 4, dtype=torch.float64)
-    ours = AdamP(model.parameters(), lr=1e-2, weight_decay=0.1, delta=0.0)
-    theirs = torch.optim.AdamW(twin.parameters(), lr=1e-2, weight_decay=0.1)
-    for net, optimizer in ((model, ours), (twin, theirs)):
-        for _ in range(10):
-            optimizer.zero_grad()
-            net(x).square().mean().backward()
-            optimizer.step()
-    assert gap([p.detach() for p in model.parameters()], [p.detach() for p in twin.parameters()]) < 1e-13
-
-
-def test_sgdp_first_step_is_dampened():
-    w = nn.Parameter(torch.ones(2))
-    w.grad = torch.ones(2)
-    SGDP([w], lr=1.0, momentum=0.9, dampening=0.25).step()
-    torch.testing.assert_close(w.detach(), torch.full((2,), 0.25))
-
-
-def test_sgdp_buffer_is_never_projected():
-    w = weights(shapes=[(4, 6)])
-    plain = [w[0].detach().clone().requires_grad_()]
-    ours, sgd = SGDP(w, lr=0.1, momentum=0.9), torch.optim.SGD(plain, lr=0.1, momentum=0.9)
-    for step in range(3):
-        give_gradients(w, step)
-        plain[0].grad = w[0].grad.clone()
-        ours.step()
-        sgd.step()
-    torch.testing.assert_close(ours.state[w[0]]["momentum_buffer"], sgd.state[plain[0]]["momentum_buffer"])
-    assert not torch.allclose(w[0], plain[0])
-
-
-BAD = [
-    (dict(lr=-1.0), ValueError, "lr=-1.0: must be finite and at least 0"),
-    (dict(lr=float("nan")), ValueError, "lr=nan"),
-    (dict(lr="0.1"), TypeError, "lr='0.1': must be a number"),
-    (dict(lr=torch.ones(2)), ValueError, r"shape \(2,\)"),
-    (dict(eps=-1e-8), ValueError, "eps=-1e-08"),
-    (dict(weight_decay=-1), ValueError, "weight_decay=-1"),
-    (dict(delta=-0.1), ValueError, "delta=-0.1"),
-    (dict(wd_ratio=5), ValueError, r"wd_ratio=5: must be in \[0, 1\]"),
-    (dict(nesterov=1), TypeError, "nesterov=1: must be True or False"),
-    (dict(blocks="channels"), ValueError, "blocks='channels'"),
-    (dict(blocks=3), TypeError, "blocks=3"),
-    (dict(fused="yes"), TypeError, "fused='yes'"),
-    (dict(foreach=True, fused=True), ValueError, "ask for one"),
-    (dict(fused=True, differentiable=True), ValueError, "one tensor at a time"),
-    (dict(foreach="yes"), TypeError, "foreach='yes'"),
-    (dict(foreach=True, differentiable=True), ValueError, "one tensor at a time"),
-    (dict(blocks=Blocks(dim=5)), ValueError, "cuts dimension 5"),
-]
-
-
-@every
-@pytest.mark.parametrize(("settings", "error", "message"), BAD)
-def test_bad_settings_are_refused_in_the_constructor_and_in_groups(name, settings, error, message):
-    with pytest.raises(error, match=message):
-        MAKERS[name](weights(), **settings)
-    optimizer = MAKERS[name](weights())
-    if "differentiable" not in settings:
-        with pytest.raises(error, match=message):
-            optimizer.add_param_group(dict(params=[torch.ones(3, 2, requires_grad=True)], **settings))
-        assert len(optimizer.param_groups) == 1
-
-
-@pytest.mark.parametrize(
-    ("cls", "settings", "message"),
-    [
-        (AdamP, dict(betas=(0.9, 1.0)), r"betas=1.0: must be two numbers in \[0, 1\)"),
-        (SGDP, dict(momentum=1.0), r"momentum=1.0: must be in \[0, 1\)"),
-        (SGDP, dict(dampening=float("inf")), "dampening=inf"),
-    ],
-)
-def test_settings_of_one_rule_are_checked(cls, settings, message):
-    with pytest.raises(ValueError, match=message):
-        cls(weights(), **settings)
-
-
-@every
-def test_unknown_arguments_are_refused(name):
-    with pytest.raises(TypeError, match="wd_ration"):
-        MAKERS[name](weights(), wd_ration=0.1)
-
-
-@every
-def test_sharded_weights_are_refused(name):
-    flat = torch.ones(4, requires_grad=True)
-    flat._fsdp_flattened = True
-    with pytest.raises(ValueError, match="sharded"):
-        MAKERS[name]([flat])
-
-
 def test_constructors_take_the_official_positions():
     adamp = pytest.importorskip("adamp")
     for ours, theirs in ((AdamP, adamp.AdamP), (SGDP, adamp.SGDP)):
@@ -461,3 +264,30 @@ def test_constructors_take_the_official_positions():
 
 def test_shapes_of_the_tests_cover_every_rank():
     assert {len(s) for s in SHAPES} >= {0, 1, 2, 3, 4}
+
+
+def test_shared_arguments_are_documented_in_the_same_words():
+    """Both docstrings are written out, because editors and the site's builder read them without running code."""
+    own = {"lr", "momentum", "dampening", "betas", "eps", "weight_decay"}
+    ours, theirs = (arguments(cls) for cls in (AdamP, SGDP))
+    assert ours.keys() - own == theirs.keys() - own
+    assert all(ours[name] == theirs[name] for name in ours.keys() - own)
+
+
+def arguments(cls):
+    """The description of every argument in a class's docstring."""
+    described = inspect.getdoc(cls).split("Args:\n")[1].split("\n\n")[0]
+    found = re.split(r"^    (\w+): ", described, flags=re.MULTILINE)
+    return dict(zip(found[1::2], found[2::2], strict=True))
+
+
+def test_documented_arguments_are_those_of_the_constructor():
+    for cls in (AdamP, SGDP):
+        assert list(arguments(cls)) == list(inspect.signature(cls).parameters)
+        assert list(arguments(cls))[1:] == list(cls([torch.ones(1)]).defaults)
+
+
+def test_classes_are_recorded_under_the_package_that_exports_them():
+    for cls in (AdamP, SGDP):
+        assert f"{cls.__module__}.{cls.__qualname__}" == f"tangential.optimizers.{cls.__name__}"
+        assert pickle.loads(pickle.dumps(cls)) is cls

@@ -1,4 +1,8 @@
-"""SGDP and AdamP as `torch.optim` optimizers: constructors, parameter groups, state and validation."""
+"""SGDP and AdamP as `torch.optim` optimizers: constructors, parameter groups, state dicts and their validation.
+
+Arithmetic belongs in `tangential.algorithm`, ways to run it in `tangential.backends`, measuring in
+`tangential.telemetry`; neither models nor training loops are known here.
+"""
 
 from tangential.optimizers.adamp import AdamP
 from tangential.optimizers.sgdp import SGDP

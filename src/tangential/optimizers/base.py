@@ -1,4 +1,9 @@
-"""What SGDP and AdamP share as torch optimizers: parameter groups and state around the algorithm."""
+"""Base class of SGDP and AdamP: parameter groups, state, state dicts and the order of events in a step.
+
+A group's dict comes in with its settings and parameters, `add_param_group` checks both. `step` makes one `GroupStep` of
+each group (weights, gradients, moments, step counts as parallel lists), checks all gradients before the first weight is
+moved, and hands the group steps to the backends; the arithmetic is in `tangential.algorithm`.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +22,12 @@ from tangential.optimizers.validation import check_capture, check_gradients, che
 
 
 class Projected(Optimizer):
-    """Everything but the rule that turns gradients into directions, which a leaf states."""
+    """A torch optimizer whose steps are projected; a subclass adds its rule (`Sgd`, `Adam`) and its weight decay."""
 
     _moments: ClassVar[tuple[str, ...]]
     _kernel: Fused | None = None
     _cuda_kernel: CudaKernel | None = None
-    _optional: ClassVar[dict[str, Any]] = dict(  # what checkpoints of other versions and packages may lack
+    _optional: ClassVar[dict[str, Any]] = dict(  # settings that checkpoints of other versions and packages may lack
         nesterov=False,
         delta=0.1,
         wd_ratio=0.1,
@@ -54,15 +59,15 @@ class Projected(Optimizer):
 
     @property
     def backend(self) -> str:
-        """What steps the parameters: "fused", "foreach" or "eager", or those in use joined by a plus.
+        """Backends in use: "fused", "foreach" or "eager", or several of them joined by a plus.
 
-        Fused leaves to foreach the parameters it cannot step: other dtypes and devices, and layouts with gaps.
+        Parameters that the kernel cannot step (other dtypes and devices, layouts with gaps) are left to foreach.
         """
         return in_use(self.param_groups)
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Tells `torch.amp.GradScaler` to leave the gradients scaled and the host alone: the launches see to both."""
+        """Whether `torch.amp.GradScaler` leaves unscaling to `step`: the CUDA kernel does it without a read-back."""
         here = all(p.is_cuda for group in self.param_groups for p in group["params"])
         return here and all(choose(group["params"], group) == "fused" for group in self.param_groups)
 
@@ -182,9 +187,9 @@ class Projected(Optimizer):
         votes: list[Tensor],
         *moments: list[Any],
     ) -> None:
-        """Fill the lists with what has a gradient, and make the state of what steps for the first time.
+        """Fill the lists from the parameters that have a gradient; make the state of those without one.
 
-        The name is torch's: `torch.compile` runs a method so called once instead of tracing it.
+        The name is torch's: `torch.compile` runs a method of this name once instead of tracing it.
         """
         given = [p.grad for p in group["params"]]
         params += [p for p, grad in zip(group["params"], given, strict=True) if grad is not None]
@@ -200,7 +205,7 @@ class Projected(Optimizer):
             column += [own.get(name) for own in owns]
 
     def _make_state(self, p: Tensor, own: dict[str, Any], group: dict[str, Any]) -> None:
-        """Whatever state a parameter lacks."""
+        """Add the state entries that a parameter lacks."""
         if not own:
             device = p.device if group["capturable"] else "cpu"
             own["step"] = torch.zeros((), dtype=torch.float32, device=device)

@@ -1,4 +1,4 @@
-"""SGDP and AdamP: each is its constructor and its rule, nothing of the algorithm restated."""
+"""SGDP: SGD with momentum with the radial part of its steps projected out."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ class SGDP(Projected):
         eps: Smallest norm that is divided by.
         delta: The cosine test fires below `delta / sqrt(elements of a channel, or of the weight)`.
         wd_ratio: Decay of projected weights relative to that of the others, in [0, 1].
-        blocks: "cosine" asks the paper's test at every step; "sticky" asks it over the first 20 steps and stays with
-            their majority; a `Blocks` says which parts are invariant; None projects nothing. Usually set per group.
+        blocks: Which parts of a weight are projected: "cosine", what the paper's test finds at every step; "sticky",
+            what it found in most of the first 20 steps; a `Blocks`, these parts always; None, nothing. Usually set per
+            group.
         maximize: Ascend instead of descend.
         foreach: True steps many tensors at once, False one at a time, None chooses.
-        fused: True demands the kernel (float32, bfloat16 and float16 on a CPU or on CUDA), False forbids it, None uses
-            it where it fits. The property `backend` says what runs.
+        fused: True requires the kernel (float32, bfloat16, float16; on a CPU or CUDA), False excludes it, None uses
+            it where it fits. The property `backend` names what runs.
         capturable: Keep step counts on the device of the weights, for CUDA graphs. A graph holds `lr` as it was
             captured, unless it is a tensor on the device.
-        differentiable: Let autograd see through the step; needs the one-at-a-time backend.
+        differentiable: Record the step for autograd; needs the one-at-a-time backend.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -55,6 +56,8 @@ class SGDP(Projected):
         >>> model(torch.randn(4, 3, 8, 8)).square().mean().backward()
         >>> optimizer.step()
     """
+
+    __module__ = "tangential.optimizers"  # the path that settings and pickles record: of the package, not of this file
 
     _moments = Sgd.names
 
@@ -77,7 +80,22 @@ class SGDP(Projected):
         capturable: bool = False,
         differentiable: bool = False,
     ) -> None:
-        defaults = {k: v for k, v in locals().items() if k not in ("self", "params", "__class__")}
+        defaults = dict(
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            eps=eps,
+            delta=delta,
+            wd_ratio=wd_ratio,
+            blocks=blocks,
+            maximize=maximize,
+            foreach=foreach,
+            fused=fused,
+            capturable=capturable,
+            differentiable=differentiable,
+        )
         super().__init__(params, defaults)
 
     def _rule(self, group: dict[str, Any], t: Any) -> Sgd:

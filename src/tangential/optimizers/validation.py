@@ -1,4 +1,4 @@
-"""What is refused at the border, saying what came, what is allowed and what to do."""
+"""Validation of groups, parameters, gradients and state. An error names what came, what is allowed and what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from tangential.backends import require_kernel
 from tangential.blocks import Blocks
 
-_LEAST_ZERO = ("lr", "eps", "weight_decay", "delta")
+_AT_LEAST_ZERO = ("lr", "eps", "weight_decay", "delta")
 _BELOW_ONE = ("momentum",)
 _BLOCKS = "must be 'cosine', 'sticky', a tangential.Blocks, or None"
 _SWITCHES = ("nesterov", "maximize", "capturable", "differentiable")
@@ -20,7 +20,7 @@ _SWITCHES = ("nesterov", "maximize", "capturable", "differentiable")
 
 def check_group(group: dict[str, Any]) -> None:
     """Raise TypeError or ValueError for a parameter group's settings that are not allowed."""
-    for name in _LEAST_ZERO:
+    for name in _AT_LEAST_ZERO:
         _check_number(name, group[name], allowed="finite and at least 0", holds=lambda x: 0 <= x < math.inf)
     for name in _BELOW_ONE:
         if name in group:
@@ -69,7 +69,7 @@ def check_gradients(weights: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
 
 
 def check_capture(groups: Iterable[dict[str, Any]]) -> None:
-    """Raise RuntimeError if a CUDA graph is to hold a step whose numbers come from the host, so would never change."""
+    """Raise RuntimeError if a CUDA graph captures a step whose step counts are on the host, so would never change."""
     if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
         if not all(group["capturable"] for group in groups):
             raise RuntimeError("a CUDA graph captures a step with capturable=False: construct with capturable=True")
