@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tangential.telemetry.json_lines import json_lines
 from tangential.telemetry.records import Record
 
 FILE = "telemetry.jsonl"
@@ -102,21 +103,13 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
 
 def _lines(path: Path) -> Iterable[tuple[Record, int]]:
     """Every whole line as a record, and where it ends in the file."""
-    if not path.exists():
-        return
-    end = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path} is broken (line {number} is not JSON); move it away to go on") from error
+    try:
+        for number, record, end in json_lines(path):
             if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-                raise ValueError(f"{path} is broken (line {number} is not a record); move it away to go on")
+                raise ValueError(f"line {number} is not a record")
             yield record, end
+    except ValueError as error:
+        raise ValueError(f"{path} is broken ({error}); move it away to go on") from error
 
 
 class TensorBoard:

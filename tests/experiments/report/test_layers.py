@@ -10,7 +10,8 @@ from tangential.blocks import Blocks
 from tangential.experiments.report import explorer, layers, page
 from tangential.experiments.report.comparison import gather
 from tangential.experiments.report.series import Series, banded, stretches
-from tangential.experiments.runs.folder import RunFolder, find, replace_text
+from tangential.experiments.runs.files import replace_text
+from tangential.experiments.runs.folder import RunFolder, find
 from tangential.invariances import Invariances
 from tangential.invariances.verdicts import Verdict
 

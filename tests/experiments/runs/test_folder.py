@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tangential.experiments.runs.environment import describe, environment
-from tangential.experiments.runs.folder import RunFolder, find, make_folder, replace_file
+import tangential.telemetry
+from tangential.experiments.runs.environment import environment
+from tangential.experiments.runs.files import make_folder, replace_file
+from tangential.experiments.runs.folder import RunFolder, find
+from tangential.experiments.settings.record import describe
 
 
 @pytest.fixture
@@ -155,8 +158,16 @@ def test_environment_has_no_commit_outside_a_repository(tmp_path, monkeypatch):
     assert environment(command="", threads=1)["git_commit"] is None
 
 
+WITHOUT_TORCH = """
+import sys, types
+package = types.ModuleType("tangential.telemetry")  # its own __init__ imports torch
+package.__path__ = [sys.argv[1]]
+sys.modules["tangential.telemetry"] = package
+import tangential.experiments.runs.folder
+sys.exit("torch" in sys.modules)
+"""
+
+
 def test_reading_runs_needs_no_torch():
-    # the package itself imports torch, so the module is loaded on its own
-    path = Path(sys.modules["tangential.experiments.runs.folder"].__file__ or "")
-    code = f"import runpy, sys; runpy.run_path({str(path)!r}); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(Path(tangential.telemetry.__file__).parent)]
+    assert subprocess.run(command, check=False).returncode == 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tangential.experiments.runs.folder import RunFolder
+from tangential.experiments.settings.record import differences
 from tangential.experiments.training.fit import Plan, epochs_done
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _check_same(recipe: Recipe, out: Path) -> None:
         found = run.settings()
         optimizer, seed = found.get("optimizer"), found.get("seed")
         asked = recipe.settings(optimizer if optimizer in list(recipe.optimizers) else next(iter(recipe.optimizers)), 0)
-        others = list(_differences(found, asked | {"seed": seed}))
+        others = list(differences(found, asked | {"seed": seed}))
         if run.path.name != _name(optimizer, seed):
             others.insert(0, f"it is of {optimizer} and seed {seed}")
         if others or run.path == out:
@@ -86,11 +87,3 @@ def _check_same(recipe: Recipe, out: Path) -> None:
 
 def _name(optimizer: Any, seed: Any) -> str:
     return f"{optimizer}-seed{seed}"
-
-
-def _differences(found: Any, asked: Any, name: str = "") -> Iterator[str]:
-    if isinstance(found, dict) and isinstance(asked, dict):
-        for key in found.keys() | asked.keys():
-            yield from _differences(found.get(key), asked.get(key), f"{name}.{key}".lstrip("."))
-    elif found != asked:
-        yield f"{name}: {found!r} there, {asked!r} asked"

@@ -13,8 +13,8 @@ from typing import Any
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from tangential.experiments.runs.environment import describe
 from tangential.experiments.settings.overrides import FIXED
+from tangential.experiments.settings.record import describe
 from tangential.experiments.task import Task
 from tangential.experiments.training.devices import PRECISIONS
 from tangential.experiments.training.loop import Plan

@@ -35,8 +35,7 @@ from tangential.experiments.nets.small import conv_stack
 from tangential.experiments.recipes.recipe import PROJECTED, PaperNumber, Recipe, adam_pair, sgd_pair
 from tangential.experiments.tasks.metric_losses import proxy_anchor, semihard_triplet
 from tangential.experiments.tasks.retrieval import Retrieval
-from tangential.experiments.training.schedules import cosine
-from tangential.experiments.training.thawing import thawing
+from tangential.experiments.training.schedules import cosine, step_decay
 
 FINE_TUNED: partial[nn.Module] = partial(embedder, body=partial(by_name, name="resnet50"), weights="IMAGENET1K_V1")
 
@@ -87,7 +86,7 @@ cub = _recipe(
     _small_set(Cub()),
     lr=1e-4,
     batch_size=120,
-    schedule=partial(thawing, frozen=5 / 60, every=5 / 60, factor=0.5),
+    schedule=partial(step_decay, frozen=5 / 60, every=5 / 60, factor=0.5),
     paper=_table_6(69.28, 69.5),
 )
 cars196 = _recipe(
@@ -96,7 +95,7 @@ cars196 = _recipe(
     _small_set(Cars196()),
     lr=1e-4,
     batch_size=120,
-    schedule=partial(thawing, frozen=5 / 60, every=10 / 60, factor=0.5),
+    schedule=partial(step_decay, frozen=5 / 60, every=10 / 60, factor=0.5),
     paper=_table_6(86.7, 86.9),
 )
 inshop = _recipe(
@@ -105,7 +104,7 @@ inshop = _recipe(
     _large_set(InShop(), at=(1, 10, 20, 30)),
     lr=6e-4,
     batch_size=180,
-    schedule=partial(thawing, frozen=1 / 60, every=20 / 60, factor=0.25),
+    schedule=partial(step_decay, frozen=1 / 60, every=20 / 60, factor=0.25),
     paper=_table_6(85.2, 87.4),
 )
 sop = _recipe(
@@ -114,7 +113,7 @@ sop = _recipe(
     _large_set(OnlineProducts(), at=(1, 10, 100, 1000)),
     lr=6e-4,
     batch_size=180,
-    schedule=partial(thawing, frozen=1 / 60, every=20 / 60, factor=0.25),
+    schedule=partial(step_decay, frozen=1 / 60, every=20 / 60, factor=0.25),
     paper=_table_6(76.5, 78.0),
 )
 

@@ -13,7 +13,8 @@ import numpy as np
 from tangential.experiments.report import layers
 from tangential.experiments.report.layers import Layers
 from tangential.experiments.report.series import Series
-from tangential.experiments.runs.folder import RunFolder, corrupt
+from tangential.experiments.runs.files import corrupt
+from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.task import Headline
 
 _SETTINGS = {"optimizer": str, "seed": int, "epochs": int, "compared": dict}

@@ -10,7 +10,6 @@ equilibrium       the angle per step at which decay and updates would balance, i
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from tangential.experiments.report.series import Array
-from tangential.experiments.runs.folder import corrupt
+from tangential.experiments.runs.files import corrupt
+from tangential.telemetry.json_lines import json_lines
 
 FIGURES = ("norm", "effective_step", "angle", "radial_fraction", "projected", "equilibrium")
 
@@ -84,14 +84,10 @@ def read(path: Path) -> Layers | None:
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """`(line number, record)`; line by line, because the file may be large."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return  # cut off by a kill, or being written
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise corrupt(path, f"line {number} is not JSON") from error
+    try:
+        yield from ((number, record) for number, record, _ in json_lines(path))
+    except ValueError as error:
+        raise corrupt(path, str(error)) from error
 
 
 def _step(record: Mapping[str, Any], about: dict[str, str]) -> _Step:

@@ -22,7 +22,7 @@ from tangential.experiments.report import png as pictures
 from tangential.experiments.report.comparison import Comparison, Group, Run
 from tangential.experiments.report.explorer import explorer
 from tangential.experiments.report.series import Array
-from tangential.experiments.runs.folder import replace_text
+from tangential.experiments.runs.files import replace_text
 from tangential.experiments.templates import render as render_page
 from tangential.invariances import Invariances
 from tangential.invariances import table as facts

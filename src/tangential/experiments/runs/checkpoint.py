@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from tangential.experiments.runs.folder import RunFolder, corrupt, replace_file
+from tangential.experiments.runs.files import corrupt, replace_file
+from tangential.experiments.runs.folder import RunFolder
 
 _log = logging.getLogger("tangential")
 

@@ -15,13 +15,14 @@ metrics beyond the checkpoint belongs to an epoch that will run again. Nothing h
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import Any
+
+from tangential.experiments.runs.files import append_line, corrupt, read_object, replace_json, replace_text
+from tangential.experiments.settings.former_names import current_names
+from tangential.telemetry.json_lines import json_lines
 
 SETTINGS = "settings.json"
 ENVIRONMENT = "environment.json"
@@ -89,7 +90,7 @@ class RunFolder:
         Raises:
             ValueError: The file is not a JSON object.
         """
-        return _read_object(self.path / SETTINGS)
+        return current_names(read_object(self.path / SETTINGS))
 
     def environment(self) -> dict[str, Any]:
         """Read where the run was last started.
@@ -97,7 +98,7 @@ class RunFolder:
         Raises:
             ValueError: The file is not a JSON object.
         """
-        return _read_object(self.path / ENVIRONMENT)
+        return read_object(self.path / ENVIRONMENT)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read one record per epoch; a last line that was cut off by a kill does not count.
@@ -106,10 +107,14 @@ class RunFolder:
             ValueError: Another line is broken, or the epochs are not 1, 2, 3, ...
         """
         path = self.path / METRICS
-        if not path.exists():
-            return []
-        *lines, _cut_off = path.read_bytes().split(b"\n")
-        records = [_read_record(path, number, line) for number, line in enumerate(lines, start=1)]
+        records: list[dict[str, Any]] = []
+        try:
+            for number, record, _ in json_lines(path):
+                if not isinstance(record, dict) or record.get("epoch") != number:
+                    raise ValueError(f"line {number} is not the record of epoch {number}")
+                records.append(record)
+        except ValueError as error:
+            raise corrupt(path, str(error)) from error
         return records
 
     def start(self, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
@@ -119,8 +124,8 @@ class RunFolder:
             OSError: The folder cannot be made or written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        _replace_json(self.path / ENVIRONMENT, environment)
-        _replace_json(self.path / SETTINGS, settings)
+        replace_json(self.path / ENVIRONMENT, environment)
+        replace_json(self.path / SETTINGS, settings)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one epoch to the metrics; it is on the disk when this returns.
@@ -129,12 +134,7 @@ class RunFolder:
             ValueError: A value that JSON has no number for (NaN, infinity).
             OSError: The disk is full or the folder cannot be written.
         """
-        line = json.dumps(record, allow_nan=False) + "\n"
-        path = self.path / METRICS
-        with _named(path), path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path / METRICS, record)
 
     def rewind(self, epochs: int) -> None:
         """Drop the metrics beyond this many epochs: those whose checkpoint was never written.
@@ -147,20 +147,6 @@ class RunFolder:
             raise corrupt(self.path / METRICS, f"it has {len(records)} epochs, the checkpoint {epochs}")
         lines = "".join(json.dumps(record) + "\n" for record in records[:epochs])
         replace_text(self.path / METRICS, lines)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for runs, and make sure that it can be written before any time is spent.
-
-    Raises:
-        ValueError: It cannot be made or written; the error says why.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
 
 
 def find(folders: Iterable[Path]) -> list[RunFolder]:
@@ -184,95 +170,3 @@ def find(folders: Iterable[Path]) -> list[RunFolder]:
             )
         runs.update((run.path.resolve(), run) for run in found)
     return list(runs.values())
-
-
-def replace_file(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
-    """Write a file so that whoever looks, even after a power cut, finds the old content or the new one, whole.
-
-    Args:
-        path: The file; its folder must exist.
-        write: Called with the open temporary file.
-        keep: What the old file is called from then on, if it is to be kept.
-
-    Raises:
-        OSError: The disk is full or the folder cannot be written; the old file is still there.
-    """
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with _named(path), temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep and path.exists():
-            path.replace(keep)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """`replace_file` for a text, in UTF-8.
-
-    Raises:
-        OSError: The disk is full or the folder cannot be written; the old file is still there.
-    """
-    replace_file(path, lambda file: file.write(text.encode()))
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Name the file in an error that does not, as that of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno and not error.filename:
-            error.filename = str(path)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the folder's own entries on the disk; Windows cannot open a folder and needs no such thing."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _replace_json(path: Path, value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    replace_text(path, text)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise corrupt(path, str(error)) from error
-    if not isinstance(value, dict):
-        raise corrupt(path, "it does not hold an object")
-    return value
-
-
-def _read_record(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise corrupt(path, f"line {number} is not JSON") from error
-    if not isinstance(record, dict) or record.get("epoch") != number:
-        raise corrupt(path, f"line {number} is not the record of epoch {number}")
-    return record
-
-
-def corrupt(path: Path, why: str) -> ValueError:
-    """Make the error for a file of a run folder that cannot be used.
-
-    Example:
-        >>> str(corrupt(Path("runs/sgd-seed0/settings.json"), "it is empty"))
-        'runs/sgd-seed0/settings.json is broken (it is empty); delete runs/sgd-seed0 to train this run again'
-    """
-    return ValueError(f"{path} is broken ({why}); delete {path.parent} to train this run again")

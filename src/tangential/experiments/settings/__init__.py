@@ -1,1 +1,4 @@
-"""Settings of a recipe: how they are overridden, bounded, and written to `settings.json`. No torch here."""
+"""Settings of a recipe: overrides from the command line, lower bounds, and their record in `settings.json`.
+
+Plain Python: no torch, no files, and nothing that knows what a setting means.
+"""

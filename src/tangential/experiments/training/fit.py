@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tangential.experiments.runs.checkpoint import first_line, load_checkpoint, save_checkpoint
-from tangential.experiments.runs.folder import RunFolder, corrupt
+from tangential.experiments.runs.files import corrupt
+from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.runs.lock import locked
 from tangential.experiments.task import Record
 from tangential.experiments.training.devices import from_first, start

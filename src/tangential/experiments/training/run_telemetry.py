@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tangential.experiments.runs.environment import describe
-from tangential.experiments.runs.folder import RunFolder, corrupt, replace_text
+from tangential.experiments.runs.files import corrupt, replace_text
+from tangential.experiments.runs.folder import RunFolder
+from tangential.experiments.settings.record import describe
 from tangential.experiments.task import Task
 from tangential.experiments.training.devices import placed
 from tangential.experiments.training.loop import Plan, Training

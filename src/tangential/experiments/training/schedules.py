@@ -1,6 +1,13 @@
 """Learning rate schedules: functions of an optimizer and the number of steps of a run, over torch's `LambdaLR`.
 
-Each begins with a linear warm-up over a share of the run, none if not asked for.
+    cosine      half a cosine, down to a share of the learning rate
+    linear      a straight line
+    constant    no decay
+    multistep   drops by a factor at given points
+    step_decay  drops by a factor at equal intervals, with pretrained weights frozen at first
+
+The first four begin with a linear warm-up over a share of the run, none by default. All times are shares of the run, so
+that a schedule does not depend on batch size and epochs.
 """
 
 from __future__ import annotations
@@ -13,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def cosine(optimizer: Optimizer, steps: int, *, end: float = 0.01, warmup: float = 0.0) -> LambdaLR:
-    """Let the learning rate fall along half a cosine, from what the optimizer has to a share of it.
+    """Cosine decay: the learning rate falls along half a cosine, from what the optimizer has to a share of it.
 
     Args:
         optimizer: Its learning rates are where the schedule starts.
@@ -39,7 +46,7 @@ def cosine(optimizer: Optimizer, steps: int, *, end: float = 0.01, warmup: float
 
 
 def linear(optimizer: Optimizer, steps: int, *, end: float = 0.0, warmup: float = 0.0) -> LambdaLR:
-    """Let the learning rate fall in a straight line; see `cosine` for the arguments.
+    """Linear decay: the learning rate falls in a straight line; see `cosine` for the arguments.
 
     Raises:
         ValueError: A share outside 0 to 1.
@@ -55,7 +62,7 @@ def linear(optimizer: Optimizer, steps: int, *, end: float = 0.0, warmup: float 
 
 
 def constant(optimizer: Optimizer, steps: int, *, warmup: float = 0.0) -> LambdaLR:
-    """Keep the learning rate; see `cosine` for the arguments.
+    """Constant learning rate; see `cosine` for the arguments.
 
     Raises:
         ValueError: A share outside 0 to 1.
@@ -71,7 +78,7 @@ def constant(optimizer: Optimizer, steps: int, *, warmup: float = 0.0) -> Lambda
 def multistep(
     optimizer: Optimizer, steps: int, *, at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1, warmup: float = 0.0
 ) -> LambdaLR:
-    """Let the learning rate drop by a factor at some points of the run.
+    """Multistep decay: the learning rate drops by a factor at some points of the run.
 
     Args:
         optimizer: Its learning rates are where the schedule starts.
@@ -106,6 +113,53 @@ def multistep(
         lambda done: factor ** sum(round(done * steps) >= round(a * steps) for a in at),
         after_warmup=False,
     )
+
+
+def step_decay(
+    optimizer: Optimizer, steps: int, *, frozen: float = 0.0, every: float = 0.25, factor: float = 0.5
+) -> LambdaLR:
+    """Step decay: the learning rate multiplied by a factor at equal intervals, for fine-tuning.
+
+    Pretrained weights may be frozen at first, while new layers learn: their learning rate is zero, and their moments
+    are gathered meanwhile. Those are the parameter groups with a true key `pretrained`.
+
+    Args:
+        optimizer: Its learning rates are where the schedule starts.
+        steps: Steps of the whole run.
+        frozen: For which share of the run pretrained weights are frozen.
+        every: The interval, as a share of the run: 1/6 for every tenth of 60 epochs.
+        factor: What is left after each interval, as a share of what was before.
+
+    Raises:
+        ValueError: A share outside 0 to 1, or no interval.
+
+    Example:
+        >>> import torch
+        >>> groups = [{"params": [torch.zeros(1)]}, {"params": [torch.zeros(1)], "pretrained": True}]
+        >>> optimizer = torch.optim.SGD(groups, lr=1.0)
+        >>> schedule = step_decay(optimizer, 4, frozen=0.25, every=0.5)
+        >>> for _ in range(4):
+        ...     print([group["lr"] for group in optimizer.param_groups])
+        ...     optimizer.step()
+        ...     schedule.step()
+        [1.0, 0.0]
+        [1.0, 1.0]
+        [0.5, 0.5]
+        [0.5, 0.5]
+    """
+    for name, value in {"frozen": frozen, "every": every, "factor": factor}.items():
+        _check_share(name, value)
+    if every == 0:
+        raise ValueError("schedule: every=0 is no interval; it must be more than 0, at most 1")
+
+    def falling(step: int) -> float:
+        # a twelfth of 60 epochs is a whole number of steps, but not in binary
+        return factor ** math.floor(step / (every * steps) + 1e-9)
+
+    def held(step: int) -> float:
+        return 0.0 if step < round(frozen * steps) else falling(step)
+
+    return LambdaLR(optimizer, [held if group.get("pretrained") else falling for group in optimizer.param_groups])
 
 
 def _scheduled(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tangential.experiments.runs.folder import replace_text
+from tangential.experiments.runs.files import replace_text
 from tangential.experiments.templates import render
 from tangential.experiments.viewers.cosine_test import Dispute
 from tangential.invariances import Invariances

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tangential.experiments.runs.folder import replace_text
+from tangential.experiments.runs.files import replace_text
 from tangential.experiments.tasks.retrieval import Retrieval
 from tangential.experiments.templates import render
 from tangential.experiments.viewers.neighbours import Answers

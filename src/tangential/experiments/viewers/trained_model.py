@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
 from tangential.experiments.recipes import RECIPES
 from tangential.experiments.runs.checkpoint import load_checkpoint
-from tangential.experiments.runs.environment import describe
-from tangential.experiments.runs.folder import RunFolder, corrupt
+from tangential.experiments.runs.files import corrupt
+from tangential.experiments.runs.folder import RunFolder
+from tangential.experiments.settings.record import as_recorded, describe
 
 T = TypeVar("T")
 
@@ -52,27 +52,3 @@ def trained(folder: RunFolder, kind: type[T], lacks: str) -> tuple[T, nn.Module]
         raise corrupt(folder.checkpoint, str(error).partition("\n")[0]) from error
     return task, model.eval()
 
-
-def as_recorded(value: Any, recorded: Any, where: Path) -> Any:
-    """Change settings into those that a run folder records of them, in the form that `describe` gives.
-
-    Args:
-        value: Settings of the same classes.
-        recorded: What `describe` made of the run's.
-        where: The run folder, for the error.
-
-    Raises:
-        ValueError: The classes differ.
-    """
-    if recorded == describe(value):
-        return value
-    if isinstance(value, partial) or is_dataclass(value):
-        if not isinstance(recorded, dict) or recorded.get("class") != describe(value)["class"]:
-            raise ValueError(f"{where} was made by another version: it has {recorded!r:.200} for {value!r:.200}")
-    if isinstance(value, partial):
-        arguments = recorded["arguments"]
-        return partial(value.func, **{n: as_recorded(value.keywords.get(n), arguments[n], where) for n in arguments})
-    if is_dataclass(value) and not isinstance(value, type):
-        names = [each.name for each in fields(value) if each.name in recorded]
-        return replace(value, **{name: as_recorded(getattr(value, name), recorded[name], where) for name in names})
-    return tuple(recorded) if isinstance(recorded, list) else recorded
