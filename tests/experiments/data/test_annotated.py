@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from tangential.experiments.data.boxes.annotated import Thing, collated, read_picture, tidied, viewed
+from tangential.experiments.data.boxes.annotated import Thing, collate, tidied, transformed
 from tangential.experiments.data.boxes.coco import Coco
 from tangential.experiments.data.boxes.synthetic import Shapes
 from tangential.experiments.data.boxes.transforms import SquareView, StretchedView
 from tangential.experiments.data.boxes.voc import Voc, blood_cells
+from tangential.experiments.data.images.decoding import read_image
 from tangential.experiments.data.locations import VARIABLE, locate
 
 
@@ -61,7 +62,7 @@ def coco_folder(root, pictures, annotations, categories=((7, "cat"), (18, "dog")
 
 
 def test_pascals_pixels_become_edges(tmp_path):
-    (picture,) = voc_folder(tmp_path / "v", {"a": [("dog", 0, (1, 1, 40, 30))]}).load("test", plain).pictures
+    (picture,) = voc_folder(tmp_path / "v", {"a": [("dog", 0, (1, 1, 40, 30))]}).load("test", plain).images
     assert picture.things == (Thing(2, (0, 0, 40, 30)),)
 
 
@@ -73,7 +74,7 @@ def test_boxes_without_area_are_dropped_and_named_others_cut_at_the_border(tmp_p
         ("dog", 0, (80, 1, 90, 9)),
     ]
     loaded = voc_folder(tmp_path / "v", {"a": objects}).load("test", plain)
-    assert loaded.pictures[0].things == (Thing(2, (30, 20, 40, 30)),)
+    assert loaded.images[0].things == (Thing(2, (30, 20, 40, 30)),)
     assert [line.split(" of ")[1] for line in loaded.dropped] == [
         "class 1 has no area",
         "class 1 has no area",
@@ -104,7 +105,7 @@ def test_suffix_of_a_picture_does_not_matter(tmp_path, suffix):
 
 def test_missing_sizes_are_measured(tmp_path):
     data = voc_folder(tmp_path / "v", {"a": [("cat", 0, (31, 21, 60, 50))]}, size=(0, 0))
-    assert data.load("test", plain).pictures[0].size == (30, 40)
+    assert data.load("test", plain).images[0].size == (30, 40)
 
 
 def test_picture_of_another_size_than_its_annotation_is_refused(tmp_path):
@@ -142,8 +143,8 @@ def test_coco_numbers_become_labels_and_crowds_are_ignored(tmp_path):
     ]
     data = coco_folder(tmp_path / "c", {5: "five.jpg", 9: "nine.JPG"}, annotations)
     loaded = data.load("test", plain)
-    assert [picture.path.name for picture in loaded.pictures] == ["five.jpg", "nine.JPG"]
-    assert loaded.pictures[0].things == (Thing(2, (10, 10, 30, 20)), Thing(1, (0, 0, 40, 20), ignore=True))
+    assert [picture.path.name for picture in loaded.images] == ["five.jpg", "nine.JPG"]
+    assert loaded.images[0].things == (Thing(2, (10, 10, 30, 20)), Thing(1, (0, 0, 40, 20), ignore=True))
     assert len(loaded.dropped) == 1
     assert loaded[1][1]["boxes"].shape == (0, 4)
     assert data.load("train", plain)[0][1]["labels"].tolist() == [2]
@@ -170,21 +171,21 @@ def test_coco_file_of_other_categories_or_none_is_refused(tmp_path):
 )
 def test_pictures_of_every_kind_become_red_green_blue(tmp_path, mode, colour, rgb):
     save(tmp_path / "a.png", mode=mode, colour=colour)
-    image = read_picture(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
     assert image.dtype == torch.uint8 and image.shape == (3, 30, 40)
     assert tuple(image[:, 3, 3].tolist()) == rgb
 
 
 def test_cmyk_pictures_become_red_green_blue(tmp_path):
     save(tmp_path / "a.jpg", mode="CMYK", colour=(0, 255, 255, 0))
-    red, green, blue = read_picture(tmp_path / "a.jpg")[:, 3, 3].tolist()
+    red, green, blue = read_image(tmp_path / "a.jpg")[:, 3, 3].tolist()
     assert red > 230 and green < 25 and blue < 25
 
 
 def test_palette_becomes_red_green_blue(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
     Image.fromarray(noise).quantize(16).save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png").shape == (3, 30, 40)
+    assert read_image(tmp_path / "a.png").shape == (3, 30, 40)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", None])
@@ -192,8 +193,8 @@ def test_broken_picture_is_named(tmp_path, content):
     path = tmp_path / "a.jpg"
     save(path, size=(200, 200))
     path.write_bytes(path.read_bytes()[:200] if content is None else content)
-    with pytest.raises(ValueError, match=r"a.jpg cannot be read as a picture"):
-        read_picture(path)
+    with pytest.raises(ValueError, match=r"a.jpg cannot be read as an image"):
+        read_image(path)
 
 
 def marked(size, box):
@@ -220,7 +221,7 @@ def test_boxes_follow_their_pixels_through_every_augmentation(name):
     seen = 0
     for seed in range(25):
         torch.manual_seed(seed)
-        image, target = viewed(
+        image, target = transformed(
             marked((80, 120), (30, 20, 90, 60)),
             [Thing(1, (30, 20, 90, 60))],
             VIEWS[name].transform("train"),
@@ -240,7 +241,7 @@ def test_augmentation_is_decided_by_torchs_generator(name):
     views = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        views.append(viewed(picture, things, VIEWS[name].transform("train"), training=True)[0])
+        views.append(transformed(picture, things, VIEWS[name].transform("train"), training=True)[0])
     assert torch.equal(views[0], views[1]) and not torch.equal(views[0], views[2])
 
 
@@ -248,7 +249,7 @@ def test_augmentation_is_decided_by_torchs_generator(name):
 def test_augmentation_takes_pictures_without_things(name):
     for seed in range(5):
         torch.manual_seed(seed)
-        image, target = viewed(marked((64, 64), (0, 0, 9, 9)), [], VIEWS[name].transform("train"), training=True)
+        image, target = transformed(marked((64, 64), (0, 0, 9, 9)), [], VIEWS[name].transform("train"), training=True)
         assert image.shape == (3, 96, 96) and target["boxes"].shape == (0, 4) and target["labels"].shape == (0,)
 
 
@@ -258,8 +259,8 @@ def test_augmentation_takes_pictures_without_things(name):
 @pytest.mark.parametrize("size", [(64, 64), (50, 117), (200, 90)])
 def test_test_view_is_always_the_same_and_says_where_the_picture_lies(view, size):
     box = (10, 12, 34, 41)
-    image, target = viewed(marked(size, box), [Thing(1, box)], view.transform("test"), training=False)
-    again, _ = viewed(marked(size, box), [Thing(1, box)], view.transform("test"), training=False)
+    image, target = transformed(marked(size, box), [Thing(1, box)], view.transform("test"), training=False)
+    again, _ = transformed(marked(size, box), [Thing(1, box)], view.transform("test"), training=False)
     assert torch.equal(image, again)
     left, top, right, bottom = target["frame"][0]
     scale = torch.stack([(right - left) / size[1], (bottom - top) / size[0]] * 2)
@@ -271,7 +272,7 @@ def test_test_view_is_always_the_same_and_says_where_the_picture_lies(view, size
 
 def test_kept_size_is_padded_to_the_next_larger_multiple_of_32():
     for size, padded in (((64, 64), (96, 96)), ((63, 33), (64, 64))):
-        image, _ = viewed(marked(size, (0, 0, 9, 9)), [], SquareView().transform("test"), training=False)
+        image, _ = transformed(marked(size, (0, 0, 9, 9)), [], SquareView().transform("test"), training=False)
         assert image.shape[-2:] == padded
 
 
@@ -308,7 +309,7 @@ def test_generated_things_lie_in_their_boxes_and_stay_the_same():
 
 
 def test_batch_stacks_images_and_keeps_targets_apart():
-    images, targets = collated([sample for sample in Shapes(count=3).load("train", lambda i, t: (i, t))])
+    images, targets = collate([sample for sample in Shapes(count=3).load("train", lambda i, t: (i, t))])
     assert images.shape == (3, 3, 64, 64) and len(targets) == 3
 
 
@@ -328,7 +329,7 @@ def test_blood_cells_are_all_there_but_the_two_without_area(tmp_path, monkeypatc
         "BloodImage_00338.jpg",
         "BloodImage_00343.jpg",
     }
-    things = [thing for picture in (*train.pictures, *test.pictures) for thing in picture.things]
+    things = [thing for picture in (*train.images, *test.images) for thing in picture.things]
     assert [sum(thing.label == label for thing in things) for label in (1, 2, 3)] == [4153, 372, 361]
     image, target = train[0]
     assert image.shape == (3, 480, 640) and (target["boxes"][:, 2:] > target["boxes"][:, :2]).all()

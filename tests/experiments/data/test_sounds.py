@@ -9,9 +9,9 @@ import pytest
 import soundfile
 import torch
 
-from tangential.experiments.data.sounds import decoding as kept
+from tangential.experiments.data.sounds import decoding
 from tangential.experiments.data.sounds.clips import Clips
-from tangential.experiments.data.sounds.decoding import Sounds, kept_sounds, read_sound
+from tangential.experiments.data.sounds.decoding import Sounds, cached_sounds, read_sound
 
 RATE = 8000
 
@@ -19,9 +19,9 @@ RATE = 8000
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    kept._kept.cache_clear()
+    decoding._cached.cache_clear()
     yield tmp_path / "cache" / "tangential"
-    kept._kept.cache_clear()
+    decoding._cached.cache_clear()
 
 
 def sine(frequency=440.0, rate=RATE, seconds=0.5, height=0.5):
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_used_says_why(folder, name, why):
 
 def test_faulty_files_are_left_out_by_number_and_listed(folder, cache):
     paths = [folder / name for name in ("good.wav", *FAULTS, "stereo.flac")]
-    sounds = kept_sounds("some", paths, RATE)
+    sounds = cached_sounds("some", paths, RATE)
     assert sounds.lengths.tolist() == [4000, *[0] * len(FAULTS), 4000]
     assert sorted(sounds.faults) == list(range(1, 1 + len(FAULTS)))
     assert torch.equal(sounds.samples[:4000], torch.from_numpy(read_sound(paths[0], RATE)))
@@ -113,40 +113,40 @@ def test_faulty_files_are_left_out_by_number_and_listed(folder, cache):
 
 def test_second_time_nothing_is_decoded_and_the_faults_are_still_known(folder, monkeypatch):
     paths = [folder / "good.wav", folder / "silent.wav"]
-    first = kept_sounds("some", paths, RATE)
-    kept._kept.cache_clear()
-    monkeypatch.setattr(kept, "read_sound", None)
-    again = kept_sounds("some", paths, RATE)
+    first = cached_sounds("some", paths, RATE)
+    decoding._cached.cache_clear()
+    monkeypatch.setattr(decoding, "read_sound", None)
+    again = cached_sounds("some", paths, RATE)
     assert torch.equal(again.samples, first.samples)
     assert again.faults == first.faults == {1: "silent"}
 
 
 def test_a_replaced_file_another_rate_and_a_broken_cache_are_decoded_anew(folder, cache):
     path = folder / "good.wav"
-    kept_sounds("some", [path], RATE)
-    assert len(kept_sounds("some", [path], 2 * RATE).samples) == 8000
+    cached_sounds("some", [path], RATE)
+    assert len(cached_sounds("some", [path], 2 * RATE).samples) == 8000
     soundfile.write(path, sine(seconds=0.25), RATE)
-    assert len(kept_sounds("some", [path], RATE).samples) == 2000
+    assert len(cached_sounds("some", [path], RATE).samples) == 2000
     for name in ("samples.int16", "sounds.json"):
         for file in cache.glob(f"some-*/{name}"):
             os.truncate(file, 10)
-        kept._kept.cache_clear()
-        assert len(kept_sounds("some", [path], RATE).samples) == 2000
-    assert not list(cache.glob("*.part"))
+        decoding._cached.cache_clear()
+        assert len(cached_sounds("some", [path], RATE).samples) == 2000
+    assert not list(cache.glob("*.split"))
 
 
 def test_a_data_set_without_a_usable_file_is_refused(folder):
     with pytest.raises(ValueError, match=r"none of the 2 sound files of some can be used .*silent.wav: silent"):
-        kept_sounds("some", [folder / "silent.wav", folder / "text.wav"], RATE)
+        cached_sounds("some", [folder / "silent.wav", folder / "text.wav"], RATE)
     with pytest.raises(ValueError, match="none of the 0 sound files"):
-        kept_sounds("none", [], RATE)
+        cached_sounds("none", [], RATE)
 
 
 def test_many_files_keep_their_order(tmp_path):
     paths = [tmp_path / f"{number}.wav" for number in range(150)]
     for number, path in enumerate(paths):
         soundfile.write(path, np.full(number + 1, (number + 2) / 32768), RATE)
-    sounds = kept_sounds("many", paths, RATE)
+    sounds = cached_sounds("many", paths, RATE)
     assert sounds.lengths.tolist() == list(range(1, 151))
     assert json.dumps(sounds.samples.unique_consecutive().tolist()) == json.dumps(list(range(2, 152)))
 

@@ -14,8 +14,8 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from torch import nn
 
-from tangential.experiments.data.sounds import decoding as kept
-from tangential.experiments.data.sounds.clips import PARTS
+from tangential.experiments.data.sounds import decoding
+from tangential.experiments.data.sounds.clips import SPLITS
 from tangential.experiments.data.sounds.speech import COMMANDS, Fsdd, SpeechCommands
 from tangential.experiments.data.sounds.synthetic import Tones
 from tangential.experiments.data.sounds.tagged import EVENTS, MagnaTagATune, SoundEvents, tenth
@@ -35,7 +35,7 @@ TREES = {"speech": SpeechCommands, "digits": Fsdd, "music": partial(MagnaTagATun
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    kept._kept.cache_clear()
+    decoding._cached.cache_clear()
 
 
 def write(path, number=1, rate=8000):
@@ -94,15 +94,17 @@ def trees(tmp_path_factory):
 def members(data):
     """The paths of each part."""
     listing = data.listing()
-    return [{path for path, of in zip(listing.paths, listing.parts.tolist(), strict=True) if of == i} for i in range(3)]
+    return [
+        {path for path, of in zip(listing.paths, listing.splits.tolist(), strict=True) if of == i} for i in range(3)
+    ]
 
 
 @pytest.mark.parametrize("name", TREES)
 def test_no_clip_is_in_two_parts_and_each_part_has_some(trees, name):
     for test in ("test", "validation"):
-        parts = members(TREES[name](root=trees, test=test))
-        assert sum(map(len, parts)) == len(set.union(*parts))
-        assert all(parts[i] for i in (0, PARTS.index(test)))
+        splits = members(TREES[name](root=trees, test=test))
+        assert sum(map(len, splits)) == len(set.union(*splits))
+        assert all(splits[i] for i in (0, SPLITS.index(test)))
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -121,16 +123,16 @@ def test_every_data_set_trains_and_tests_and_has_a_smoke_version(trees, name):
 def test_speech_commands_are_split_by_their_lists_and_noise_is_no_word(trees):
     listing = SpeechCommands(root=trees).listing()
     assert len(listing.paths) == 3 * 35 and len(SpeechCommands.categories) == 35
-    for path, word, part in zip(listing.paths, listing.targets, listing.parts, strict=True):
+    for path, word, split in zip(listing.paths, listing.targets, listing.splits, strict=True):
         assert path.parent.name == COMMANDS[word]
-        assert part == {"a": 0, "b": 1, "c": 2}[path.name[0]]
+        assert split == {"a": 0, "b": 1, "c": 2}[path.name[0]]
 
 
 def test_official_split_of_the_digits_is_by_index(trees):
-    train, validation, test = ({int(path.stem.split("_")[2]) for path in part} for part in members(Fsdd(root=trees)))
+    train, validation, test = ({int(path.stem.split("_")[2]) for path in split} for split in members(Fsdd(root=trees)))
     assert (train, validation, test) == (set(range(5, 12)), set(), set(range(5)))
-    parts = members(Fsdd(root=trees, test="validation"))
-    assert [{int(path.stem.split("_")[2]) for path in part} for part in parts] == [
+    splits = members(Fsdd(root=trees, test="validation"))
+    assert [{int(path.stem.split("_")[2]) for path in split} for split in splits] == [
         {10, 11},
         set(range(5, 10)),
         set(range(5)),
@@ -138,7 +140,7 @@ def test_official_split_of_the_digits_is_by_index(trees):
 
 
 def test_a_speaker_who_is_left_out_is_only_tested_on(trees):
-    train, _, test = ({path.stem.split("_")[1] for path in part} for part in members(Fsdd(root=trees, speaker="bob")))
+    train, _, test = ({path.stem.split("_")[1] for path in split} for split in members(Fsdd(root=trees, speaker="bob")))
     assert (train, test) == ({"ann"}, {"bob"})
     with pytest.raises(ValueError, match="speaker=eve: there is no such speaker; there are ann, bob"):
         Fsdd(root=trees, speaker="eve").listing()
@@ -151,18 +153,18 @@ def test_music_has_the_most_frequent_tags_and_no_clip_without_any(trees):
     assert len(listing.paths) == 16 and listing.targets[5].tolist() == [0, 1]
     # the fifth has none but `some`
     assert len(MagnaTagATune(root=trees, tags=1).listing().paths) == 15
-    assert [len(part) for part in members(data)] == [12, 1, 3]
+    assert [len(split) for split in members(data)] == [12, 1, 3]
     assert all(path.exists() for path in listing.paths)
 
 
 def test_events_gather_all_lines_of_a_clip_and_keep_a_tenth_of_each_kind(trees):
     listing = SoundEvents(root=trees).listing()
     assert listing.targets.sum(dim=1).max() == 2 and listing.targets.sum(dim=1).min() == 1
-    training = listing.parts < 2
-    held = listing.targets[listing.parts == 1].sum(dim=0)
+    training = listing.splits < 2
+    held = listing.targets[listing.splits == 1].sum(dim=0)
     assert (held >= (listing.targets[training].sum(dim=0) / 10)).all()
-    assert torch.equal(SoundEvents(root=trees).listing().parts, listing.parts)
-    assert (listing.parts == 2).sum() == 3 * 17
+    assert torch.equal(SoundEvents(root=trees).listing().splits, listing.splits)
+    assert (listing.splits == 2).sum() == 3 * 17
 
 
 def test_a_tenth_of_one_tag_each_is_a_tenth():
@@ -228,7 +230,7 @@ def test_a_broken_data_set_is_named(tmp_path, name, file, text, message):
     ("make", "message"),
     [
         (lambda: Fsdd(test="train"), "test=train: must be test or validation"),
-        (lambda: Fsdd(test="validation", speaker="theo"), "no validation part beside speaker=theo"),
+        (lambda: Fsdd(test="validation", speaker="theo"), "no validation split beside speaker=theo"),
         (lambda: Fsdd(limit=0), "limit=0"),
         (lambda: Fsdd(sample_rate=0), "sample_rate=0"),
         (lambda: Keyword(samples=0), "samples=0"),

@@ -11,15 +11,16 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from tangential.cli.predict import predict
-from tangential.experiments.data.boxes.annotated import read_picture, viewed
+from tangential.experiments.data.boxes.annotated import transformed
 from tangential.experiments.data.boxes.synthetic import Shapes
 from tangential.experiments.data.boxes.transforms import SquareView, StretchedView
+from tangential.experiments.data.images.decoding import read_image
 from tangential.experiments.nets.centernet import centernet, plain_neck
 from tangential.experiments.nets.ssd import ssd_resnet
 from tangential.experiments.recipes import RECIPES
-from tangential.experiments.runs.environment import describe
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.settings.overrides import override
+from tangential.experiments.settings.record import describe
 from tangential.experiments.tasks.detection import Detection
 from tangential.experiments.training.fit import Training, fit
 from tangential.experiments.viewers.detections import detector, drawn, found_in
@@ -150,7 +151,7 @@ def test_boxes_come_back_in_the_pixels_of_the_picture(name, size):
 
     class Framed(torch.nn.Module):
         def forward(self, images):
-            _, target = viewed(picture, [], task.view.transform("test"), training=False)
+            _, target = transformed(picture, [], task.view.transform("test"), training=False)
             left, top, right, bottom = target["frame"][0]
             scale = torch.stack([(right - left) / size[1], (bottom - top) / size[0]] * 2)
             inside = true * scale + torch.stack([left, top, left, top])
@@ -188,7 +189,7 @@ def test_predict_draws_and_writes_every_box(tmp_path, capsys):
     report = json.loads((out / "boxes.json").read_text())
     assert [each["picture"] for each in report] == [str(tmp_path / "a" / "one.png"), str(tmp_path / "b" / "one.JPG")]
     assert all(box["class"] in ("square", "disc") and len(box["box"]) == 4 for each in report for box in each["boxes"])
-    assert read_picture(out / "one.png").shape == read_picture(out / "one-2.png").shape == (3, 50, 70)
+    assert read_image(out / "one.png").shape == read_image(out / "one-2.png").shape == (3, 50, 70)
     assert "one-2.png" in capsys.readouterr().out
     predict(folder.path, [tmp_path / "a"], threshold=1.0, out=out)
     assert "nothing" in capsys.readouterr().out

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from tangential.experiments.data.text.corpora import TextFile, WikiText103, tiny_shakespeare
 from tangential.experiments.data.text.streams import IGNORED, Streams, in_turn
-from tangential.experiments.data.text.synthetic import Babble
-from tangential.experiments.data.text.tokenizers import Characters, Pieces, Words
+from tangential.experiments.data.text.synthetic import SyntheticText
+from tangential.experiments.data.text.tokenizers import Characters, Subwords, Words
 from tangential.experiments.nets.transformer_xl import transformer_xl
 from tangential.experiments.recipes import RECIPES
 from tangential.experiments.settings.overrides import override
@@ -22,7 +22,7 @@ from tangential.experiments.tasks.language import Language
 from tangential.experiments.training.fit import Training
 
 NET = partial(transformer_xl, layers=2, width=16, heads=2, head_width=8, inner=32, dropout=0.0)
-SMALL = Language(data=Babble(count=101), net=NET, length=16, test_length=16, test_streams=4)
+SMALL = Language(data=SyntheticText(count=101), net=NET, length=16, test_length=16, test_streams=4)
 
 
 # streams --------------------------------------------------------------------------------------------------------------
@@ -88,13 +88,13 @@ def root(tmp_path):
     return tmp_path
 
 
-def parts_of(data):
+def splits_of(data):
     return [replace(data, train=part).load("train") for part in ("train", "val", "test")]
 
 
 def test_characters_of_the_parts_are_the_text(root):
     data = TextFile(root=str(root), places=("mine.txt",))
-    parts = parts_of(data)
+    parts = splits_of(data)
     known = sorted(set(TEXT))
     assert "".join(known[token] for token in torch.cat(parts)) == TEXT
     assert len(data.lengths()) == len(known)
@@ -105,20 +105,20 @@ def test_characters_of_the_parts_are_the_text(root):
 
 
 @pytest.mark.parametrize(
-    "units", [Characters(), Words(least=1), Pieces(count=60)], ids=lambda units: type(units).__name__
+    "tokenizer", [Characters(), Words(least=1), Subwords(count=60)], ids=lambda tokenizer: type(tokenizer).__name__
 )
-def test_tokens_stand_for_all_characters(root, units):
-    data = TextFile(root=str(root), places=("mine.txt",), units=units)
-    text = TEXT.replace("\n", " \n") if isinstance(units, Words) else TEXT  # a space after every word
-    assert sum(int(data.lengths()[part].sum()) for part in parts_of(data)) == pytest.approx(len(text), rel=0.01)
+def test_tokens_stand_for_all_characters(root, tokenizer):
+    data = TextFile(root=str(root), places=("mine.txt",), tokenizer=tokenizer)
+    text = TEXT.replace("\n", " \n") if isinstance(tokenizer, Words) else TEXT  # a space after every word
+    assert sum(int(data.lengths()[part].sum()) for part in splits_of(data)) == pytest.approx(len(text), rel=0.01)
 
 
 def test_words_are_numbered_by_their_frequency_and_rare_ones_are_unknown(root):
-    data = TextFile(root=str(root), places=("mine.txt",), units=Words(least=2))
-    train, val, test = parts_of(data)
+    data = TextFile(root=str(root), places=("mine.txt",), tokenizer=Words(least=2))
+    train, val, test = splits_of(data)
     counts = train.bincount(minlength=len(data.lengths()))
     assert (counts.diff() <= 0).all()
-    words = Words(least=2).learn(lambda part: io.StringIO(TEXT)).split("\n")
+    words = Words(least=2).learn(lambda split: io.StringIO(TEXT)).split("\n")
     assert {"<eos>", "<unk>", "question"} <= set(words) and "17" not in words
     assert sum(map(len, (train, val, test))) == sum(len(line.split()) + 1 for line in TEXT.splitlines())
     ends = data.lengths().tolist().index(1)
@@ -127,19 +127,19 @@ def test_words_are_numbered_by_their_frequency_and_rare_ones_are_unknown(root):
 
 def test_pieces_are_longer_than_characters_and_lose_nothing(root):
     tokenizers = pytest.importorskip("tokenizers")
-    data = TextFile(root=str(root), places=("mine.txt",), units=Pieces(count=60))
-    tokens = torch.cat(parts_of(data))
+    data = TextFile(root=str(root), places=("mine.txt",), tokenizer=Subwords(count=60))
+    tokens = torch.cat(splits_of(data))
     assert len(data.lengths()) == 60 and len(tokens) < len(TEXT) / 2
-    learned = Pieces(count=60).learn(lambda part: io.StringIO(TEXT))
-    numbers = Pieces(count=60).encode(learned, io.StringIO(TEXT))
+    learned = Subwords(count=60).learn(lambda split: io.StringIO(TEXT))
+    numbers = Subwords(count=60).encode(learned, io.StringIO(TEXT))
     tokenizer = tokenizers.Tokenizer.from_str(learned)
     assert "".join(tokenizer.id_to_token(number) for number in numbers.tolist()) == TEXT
     with pytest.raises(ValueError, match=r"count=5: the text has .* characters"):
-        Pieces(count=5).learn(lambda part: [TEXT])
+        Subwords(count=5).learn(lambda split: [TEXT])
 
 
 def test_what_was_learned_is_kept_until_the_file_changes(root, monkeypatch):
-    data = TextFile(root=str(root), places=("mine.txt",), units=Words())
+    data = TextFile(root=str(root), places=("mine.txt",), tokenizer=Words())
     before = data.load("train")
     with monkeypatch.context() as patch:
         patch.setattr(Words, "learn", lambda *_: pytest.fail("learned again"))
@@ -153,9 +153,9 @@ def test_texts_of_other_alphabets_and_line_ends_are_read_as_they_are(root):
     text = "Привет, мир\r\n你好\u2028世界 🙂\r\n" * 20
     (root / "mine.txt").write_bytes(text.encode())
     data = TextFile(root=str(root), places=("mine.txt",))
-    assert sum(map(len, parts_of(data))) == len(text)
-    words = replace(data, units=Words(least=1))
-    assert sum(map(len, parts_of(words))) == 40 + 2 * 20 + 3 * 20
+    assert sum(map(len, splits_of(data))) == len(text)
+    words = replace(data, tokenizer=Words(least=1))
+    assert sum(map(len, splits_of(words))) == 40 + 2 * 20 + 3 * 20
 
 
 @pytest.mark.parametrize(
@@ -164,16 +164,16 @@ def test_texts_of_other_alphabets_and_line_ends_are_read_as_they_are(root):
         (lambda root: TextFile(places=("a",), shares=(0.5, 0.5, 0.5)), "must be positive and add up to 1"),
         (
             lambda root: TextFile(places=("a",), test="valid"),
-            "'valid' is no part of a text; there are train, val, test",
+            "'valid' is no split of a text; there are train, val, test",
         ),
-        (lambda root: WikiText103(train="all"), "'all' is no part"),
+        (lambda root: WikiText103(train="all"), "'all' is no split"),
         (lambda root: Words(least=0), "least=0"),
-        (lambda root: Pieces(count=0), "count=0"),
-        (lambda root: Babble(count=1), "count=1"),
+        (lambda root: Subwords(count=0), "count=0"),
+        (lambda root: SyntheticText(count=1), "count=1"),
         (lambda root: tiny_shakespeare(root).load("train"), r"get it from https://.*karpathy"),
         (lambda root: WikiText103(root=root).lengths(), "no wikitext-103 in .*190 MB"),
         (lambda root: TextFile(root=root, places=("latin.txt",)).load("train"), "latin.txt is not text in UTF-8"),
-        (lambda root: TextFile(root=root, places=("short.txt",)).load("test"), "part test of .*short.txt is empty"),
+        (lambda root: TextFile(root=root, places=("short.txt",)).load("test"), "split test of .*short.txt is empty"),
     ],
 )
 def test_bad_input_is_one_clear_line(root, make, message):
@@ -199,7 +199,7 @@ def test_wikitext_is_read_as_transformer_xl_reads_it(tmp_path, packed):
         for name, text in files.items():
             (tmp_path / "wikitext-103" / f"wiki.{name}.tokens").write_text(text)
     data = WikiText103(root=str(tmp_path))
-    train, val, test = parts_of(data)
+    train, val, test = splits_of(data)
     # <eos> 4 times, then = and the twice each, then the rest by name
     assert train.tolist() == [0, 1, 5, 8, 1, 0, 0, 2, 6, 7, 2, 4, 3, 0]
     assert val.tolist() == [2, 4, 3, 0] and test.tolist() == [4, 6, 0]
@@ -246,7 +246,7 @@ def test_score_repeats_whatever_the_batch_size_and_what_was_read_before():
 
 
 def test_bits_per_character_counts_the_characters_of_words(root):
-    task = far(data=TextFile(root=str(root), places=("mine.txt",), units=Words(least=1)))
+    task = far(data=TextFile(root=str(root), places=("mine.txt",), tokenizer=Words(least=1)))
     model = task.model().eval()
     with torch.no_grad():
         score = task.score(model, task.batches("test", batch_size=4))
@@ -266,7 +266,7 @@ def test_perplexity_beyond_all_numbers_is_infinite():
 
 @pytest.mark.parametrize("weight_normalised", [False, True])
 def test_perplexity_of_a_memorised_text_goes_to_one(weight_normalised):
-    task = far(data=Babble(count=41))
+    task = far(data=SyntheticText(count=41))
     task = replace(task, net=partial(task.net, width=32, inner=64, weight_normalised=weight_normalised))
     model = task.model()
     whole, in_parts = (list(in_turn(task.data.load("train"), streams=1, length=length)) for length in (40, 10))
@@ -310,7 +310,7 @@ def test_resumed_run_has_the_same_bits():
 def test_smoke_takes_two_steps_on_generated_text():
     for name in ("wikitext103-txl", "shakespeare-txl-wn"):
         recipe = RECIPES[name].smoke()
-        assert isinstance(recipe.task.data, Babble)
+        assert isinstance(recipe.task.data, SyntheticText)
         assert len(recipe.task.batches("train", batch_size=recipe.batch_size)) == 2
         assert recipe.task.net.keywords.get("weight_normalised", False) is name.endswith("-wn")
         assert bool(recipe.task.net.keywords.get("cutoffs")) is name.startswith("wikitext")

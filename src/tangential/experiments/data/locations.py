@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import tarfile
 import zipfile
-from hashlib import sha256
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
+
+from tangential.experiments.data.cache import cache_folder, cache_key, cached_folder, file_state
 
 VARIABLE = "TANGENTIAL_DATA"
 
@@ -46,19 +45,6 @@ def locate(root: str | None, *names: str, get: str, size: str) -> Path:
     raise ValueError(f"no {names[0]} in {folder}; get it from {get} ({size}) and put it there")
 
 
-def cache_folder() -> Path:
-    """Make the folder of what is unpacked or computed from data, if need be.
-
-    It is `$XDG_CACHE_HOME/tangential`, else `~/.cache/tangential`.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tangential"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def unpacked(archive: Path) -> Path:
     """Unpack a tar or zip file into the cache, once, and give the folder it lies in.
 
@@ -70,25 +56,13 @@ def unpacked(archive: Path) -> Path:
         ValueError: The file is not an archive, is cut, or holds a path that leads out of the folder.
         OSError: The disk is full or the cache cannot be written.
     """
-    about = archive.stat()
-    mark = sha256(f"{archive.resolve()}\0{about.st_size}\0{about.st_mtime_ns}".encode()).hexdigest()[:12]
-    cache = cache_folder()
-    folder = cache / f"{archive.name.partition('.')[0]}-{mark}"
-    if folder.is_dir():
-        return folder
-    part = Path(mkdtemp(dir=cache, suffix=".part"))
+    mark = cache_key("archive", file_state(archive.resolve()))
+    folder = cache_folder() / f"{archive.name.partition('.')[0]}-{mark}"
     try:
-        _unpack(archive, part)
-        part.rename(folder)
+        return cached_folder(folder, lambda part: _unpack(archive, part), lambda part: part if part.is_dir() else None)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         why = (str(error) or type(error).__name__).partition("\n")[0].rstrip(":")
         raise ValueError(f"{archive} cannot be unpacked ({why}); get it again") from error
-    except OSError:
-        if not folder.is_dir():  # else another process was faster
-            raise
-    finally:
-        rmtree(part, ignore_errors=True)
-    return folder
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
-from tangential.experiments.data.boxes.annotated import PICTURE_SUFFIXES, Picture, viewed
+from tangential.experiments.data.boxes.annotated import AnnotatedImage, transformed
+from tangential.experiments.data.images.decoding import IMAGE_SUFFIXES
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.tasks.detection import Detection
 from tangential.experiments.viewers.trained_model import trained
@@ -30,14 +31,14 @@ def found_in(picture: Any, task: Detection, model: nn.Module) -> dict[str, Tenso
     """Find things in one picture.
 
     Args:
-        picture: Bytes `(3, height, width)`, as `tangential.experiments.data.boxes.annotated.read_picture` gives them.
+        picture: Bytes `(3, height, width)`, as `tangential.experiments.data.images.decoding.read_image` gives them.
         task: Says how the network sees it.
         model: The network, in evaluation mode.
 
     Returns:
         `boxes` `(n, 4)` in the picture's pixels and inside it, `labels` `(n,)` from 1 and `scores` `(n,)`.
     """
-    image, target = viewed(picture, [], task.view.transform("test"), training=False)
+    image, target = transformed(picture, [], task.view.transform("test"), training=False)
     (found,) = model(image[None])
     left, top, right, bottom = target["frame"][0]
     height, width = picture.shape[-2:]
@@ -48,7 +49,7 @@ def found_in(picture: Any, task: Detection, model: nn.Module) -> dict[str, Tenso
 
 
 def drawn(
-    picture: Any, found: dict[str, Tensor], categories: Sequence[str], *, truth: Picture | None = None
+    picture: Any, found: dict[str, Tensor], categories: Sequence[str], *, truth: AnnotatedImage | None = None
 ) -> Image.Image:
     """Draw boxes on a picture, each with its class and score in per cent, and what was annotated as thin white lines.
 
@@ -77,23 +78,23 @@ def drawn(
     return canvas
 
 
-def given(paths: Sequence[Path]) -> list[Picture]:
+def given(paths: Sequence[Path]) -> list[AnnotatedImage]:
     """The pictures of files and folders, without annotations."""
     files = []
     for path in paths:
         if path.is_dir():
-            inside = [file for file in sorted(path.iterdir()) if file.suffix.lower() in PICTURE_SUFFIXES]
+            inside = [file for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES]
             if not inside:
-                raise ValueError(f"{path} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
+                raise ValueError(f"{path} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
             files += inside
         else:
             files.append(path)
-    return [Picture(file, (0, 0), ()) for file in files]
+    return [AnnotatedImage(file, (0, 0), ()) for file in files]
 
 
-def tested(task: Detection, count: int) -> list[Picture]:
+def tested(task: Detection, count: int) -> list[AnnotatedImage]:
     """The first pictures that a run was tested on."""
-    pictures = getattr(task.data.load("test", task.view.transform("test")), "pictures", None)
+    pictures = getattr(task.data.load("test", task.view.transform("test")), "images", None)
     if pictures is None:
         raise ValueError("this run's pictures were generated; name some pictures")
     return pictures[:count]

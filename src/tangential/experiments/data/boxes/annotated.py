@@ -1,4 +1,4 @@
-"""Pictures with boxes around things: what a folder says of them, and the data set that opens them.
+"""AnnotatedImages with boxes around things: what a folder says of them, and the data set that opens them.
 
 Boxes are left, top, right, bottom, in pixels from the picture's upper left corner; labels count from 1, as
 torchvision's detectors want them, 0 being the background.
@@ -9,25 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional
 
-Split = Literal["train", "test"]
+from tangential.experiments.data.images.decoding import read_image
 
 Sample = tuple[Tensor, dict[str, Tensor]]
 """An image `(3, height, width)` from 0 to 1, and `boxes`, `labels`, in testing also `ignore`, of its things."""
 
 Batch = tuple[Tensor, list[dict[str, Tensor]]]
 """Images `(batch, 3, height, width)` and what is in each."""
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Picture:
+class AnnotatedImage:
     """A picture file and what is in it: height and width as the annotations say, and the things with an area."""
 
     path: Path
@@ -54,7 +50,7 @@ class Picture:
     things: tuple[Thing, ...]
 
 
-def tidied(path: Path, size: tuple[int, int], things: Sequence[Thing]) -> tuple[Picture, list[str]]:
+def tidied(path: Path, size: tuple[int, int], things: Sequence[Thing]) -> tuple[AnnotatedImage, list[str]]:
     """Cut boxes at the picture's border and drop those without an area, or with none inside the picture.
 
     Args:
@@ -82,10 +78,10 @@ def tidied(path: Path, size: tuple[int, int], things: Sequence[Thing]) -> tuple[
             dropped.append(f"{path.name}: box {thing.box} of class {thing.label} is not finite")
         else:
             kept.append(Thing(thing.label, cut, thing.ignore))
-    return Picture(path, size, tuple(kept)), dropped
+    return AnnotatedImage(path, size, tuple(kept)), dropped
 
 
-class Pictures(Dataset[Sample]):
+class AnnotatedImages(Dataset[Sample]):
     """Pictures of a folder, opened one by one.
 
     Args:
@@ -97,33 +93,33 @@ class Pictures(Dataset[Sample]):
 
     def __init__(
         self,
-        pictures: Sequence[Picture],
+        pictures: Sequence[AnnotatedImage],
         view: Callable[[Any, Any], Any],
         *,
         dropped: Sequence[str] = (),
         training: bool = False,
     ) -> None:
-        self.pictures = list(pictures)
+        self.images = list(pictures)
         self.dropped = tuple(dropped)
         self._view = view
         self._training = training
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        picture = self.pictures[index]
-        image = read_picture(picture.path)
+        picture = self.images[index]
+        image = read_image(picture.path)
         if image.shape[-2:] != picture.size:
             raise ValueError(
                 f"{picture.path} has {_sides(tuple(image.shape[-2:]))} pixels, its annotation {_sides(picture.size)}; "
                 "get the two from the same place"
             )
         things = [thing for thing in picture.things if not (self._training and thing.ignore)]
-        return viewed(image, things, self._view, training=self._training)
+        return transformed(image, things, self._view, training=self._training)
 
 
-def viewed(
+def transformed(
     image: tv_tensors.Image, things: Sequence[Thing], view: Callable[[Any, Any], Any], *, training: bool
 ) -> Sample:
     """Take an image and its boxes through a view, and make plain tensors of them.
@@ -147,34 +143,9 @@ def viewed(
     return image.as_subclass(Tensor), {name: each.as_subclass(Tensor) for name, each in target.items()}
 
 
-def collated(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample]) -> Batch:
     """Stack images of one size; the numbers of their boxes differ and stay apart."""
     return torch.stack([image for image, _ in samples]), [target for _, target in samples]
-
-
-def read_picture(path: Path) -> tv_tensors.Image:
-    """Read a picture of any kind (grey, CMYK, palette, 16 bits) as red, green and blue bytes `(3, height, width)`.
-
-    Transparency is dropped, and a rotation that only the camera's notes ask for is not made: annotations know none.
-
-    Raises:
-        ValueError: The file is not a picture, is cut, or cannot be read.
-    """
-    try:
-        with Image.open(path) as file:
-            return functional.to_image(_rgb(file))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        why = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
-        raise ValueError(f"{path} cannot be read as a picture ({why}); get it again, or take it out") from error
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        # Pillow would cut 16 bits off at 255; all larger values would be white
-        levels = np.asarray(image, dtype=np.float64)
-        bits = 8 if levels.max(initial=0) <= 255 else 16
-        image = Image.fromarray((levels.clip(0, 2**bits - 1) / (2**bits - 1) * 255).round().astype(np.uint8))
-    return image.convert("RGB")
 
 
 def _sides(size: tuple[int, ...]) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 from torchvision.datasets import CocoDetection
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-from tangential.experiments.data.boxes.annotated import Picture, Pictures, Split, Thing, tidied
+from tangential.experiments.data.boxes.annotated import AnnotatedImage, AnnotatedImages, Thing, tidied
 from tangential.experiments.data.locations import locate
 from tangential.experiments.settings.bounds import check_at_least
+from tangential.experiments.task import Split
 
 COCO_CATEGORIES = tuple(
     name
@@ -59,7 +60,7 @@ class Coco:
     def __post_init__(self) -> None:
         check_at_least(1, limit=self.limit, note="or none for all pictures")
 
-    def load(self, split: Split, view: Callable[[Any, Any], Any]) -> Pictures:
+    def load(self, split: Split, view: Callable[[Any, Any], Any]) -> AnnotatedImages:
         """Find the pictures of a split and read their annotations.
 
         Raises:
@@ -71,11 +72,13 @@ class Coco:
         if not annotations.is_file():
             raise ValueError(f"no {annotations}; get it from {self.get} and put it there")
         pictures, dropped = _read(folder / name, annotations, self.categories)
-        return Pictures(pictures[: self.limit], view, dropped=dropped, training=split == "train")
+        return AnnotatedImages(pictures[: self.limit], view, dropped=dropped, training=split == "train")
 
 
 @lru_cache(maxsize=4)
-def _read(folder: Path, annotations: Path, categories: tuple[str, ...]) -> tuple[tuple[Picture, ...], tuple[str, ...]]:
+def _read(
+    folder: Path, annotations: Path, categories: tuple[str, ...]
+) -> tuple[tuple[AnnotatedImage, ...], tuple[str, ...]]:
     index = _index(folder, annotations)
     numbers = sorted(index.cats)
     found = tuple(index.cats[number]["name"] for number in numbers)

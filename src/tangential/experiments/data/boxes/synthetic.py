@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from tangential.experiments.data.boxes.annotated import Sample, Split, Thing, viewed
+from tangential.experiments.data.boxes.annotated import Sample, Thing, transformed
+from tangential.experiments.task import Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Drawn(Dataset[Sample]):
         if not 0 <= index < len(self):
             raise IndexError(index)  # this is how a plain `for` knows the end
         image, things = _drawn(2 * index + self._training, self._shapes.size)
-        return viewed(image, things, self._view, training=self._training)
+        return transformed(image, things, self._view, training=self._training)
 
 
 def _drawn(number: int, size: int) -> tuple[tv_tensors.Image, list[Thing]]:

@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from tangential.experiments.data.boxes.annotated import Split
+from tangential.experiments.task import Split
 
 # Principal colours of ImageNet's pixels, red, green, blue (Krizhevsky et al., 2012): variances' roots and directions
 _COLOURS = torch.tensor([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])

@@ -12,9 +12,11 @@ from xml.etree import ElementTree
 from PIL import Image
 from torchvision.datasets import VOCDetection
 
-from tangential.experiments.data.boxes.annotated import PICTURE_SUFFIXES, Picture, Pictures, Split, Thing, tidied
+from tangential.experiments.data.boxes.annotated import AnnotatedImage, AnnotatedImages, Thing, tidied
+from tangential.experiments.data.images.decoding import IMAGE_SUFFIXES
 from tangential.experiments.data.locations import locate, unpacked
 from tangential.experiments.settings.bounds import check_at_least
+from tangential.experiments.task import Split
 
 PASCAL = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -54,7 +56,7 @@ class Voc:
     def __post_init__(self) -> None:
         check_at_least(1, limit=self.limit, note="or none for all pictures")
 
-    def load(self, split: Split, view: Callable[[Any, Any], Any]) -> Pictures:
+    def load(self, split: Split, view: Callable[[Any, Any], Any]) -> AnnotatedImages:
         """Find the pictures of a split and read their annotations.
 
         Raises:
@@ -64,7 +66,7 @@ class Voc:
         folder = _inside(place if place.is_dir() else unpacked(place))
         name = self.train if split == "train" else self.test
         pictures, dropped = _read(folder, name, self.categories, self.first_pixel)
-        return Pictures(pictures[: self.limit], view, dropped=dropped, training=split == "train")
+        return AnnotatedImages(pictures[: self.limit], view, dropped=dropped, training=split == "train")
 
 
 def blood_cells(root: str | None = None) -> Voc:
@@ -93,7 +95,7 @@ def _inside(folder: Path) -> Path:
 @lru_cache(maxsize=8)
 def _read(
     folder: Path, name: str, categories: tuple[str, ...], first_pixel: int
-) -> tuple[tuple[Picture, ...], tuple[str, ...]]:
+) -> tuple[tuple[AnnotatedImage, ...], tuple[str, ...]]:
     lists = folder / "ImageSets" / "Main"
     try:
         lines = (lists / f"{name}.txt").read_text().splitlines()
@@ -101,7 +103,7 @@ def _read(
         known = ", ".join(sorted(file.stem for file in lists.glob("*.txt"))) or "none"
         raise ValueError(f"{lists} has no list {name!r}; the lists there: {known}") from error
     files = {
-        file.stem: file for file in sorted((folder / "JPEGImages").glob("*")) if file.suffix.lower() in PICTURE_SUFFIXES
+        file.stem: file for file in sorted((folder / "JPEGImages").glob("*")) if file.suffix.lower() in IMAGE_SUFFIXES
     }
     pictures, dropped = [], []
     for stem in (line.split()[0] for line in lines if line.strip()):
@@ -115,7 +117,9 @@ def _read(
     return tuple(pictures), tuple(dropped)
 
 
-def _picture(path: Path, annotation: Path, categories: tuple[str, ...], first_pixel: int) -> tuple[Picture, list[str]]:
+def _picture(
+    path: Path, annotation: Path, categories: tuple[str, ...], first_pixel: int
+) -> tuple[AnnotatedImage, list[str]]:
     try:
         content = VOCDetection.parse_voc_xml(ElementTree.parse(annotation).getroot())["annotation"]
         things = [_thing(each, categories, first_pixel) for each in content["object"]]

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from tangential.experiments.data.images.in_memory import Images, Part
+from tangential.experiments.data.images.in_memory import Images
 from tangential.experiments.data.images.mnist_cifar import Mnist
 from tangential.experiments.data.images.synthetic import SegmentDigits
+from tangential.experiments.task import Split
 
 COLOURS = (
     *((255, 0, 0), (0, 255, 0), (0, 0, 255), (225, 225, 0), (225, 0, 225)),
@@ -58,7 +59,7 @@ class BiasedMnist:
         if self.shrink < 1:
             raise ValueError(f"shrink={self.shrink}: must be at least 1")
 
-    def load(self, split: Part) -> Images:
+    def load(self, split: Split) -> Images:
         """Colour the digits of one split; the same way at every call."""
         digits = self.source.load(split)
         shapes = max_pool2d(digits.images.float(), self.shrink)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
 
 import torch
 
 from tangential.experiments.data.images.in_memory import Images
 from tangential.experiments.settings.bounds import check_at_least
+from tangential.experiments.task import Split
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Digits:
     def __post_init__(self) -> None:
         check_at_least(1, limit=self.limit, note="or none for all images")
 
-    def load(self, split: Literal["train", "test"]) -> Images:
+    def load(self, split: Split) -> Images:
         """Read one split: grey values from 0 to 1, digits from 0 to 9."""
         images, classes = _splits()[split]
         return Images(images[: self.limit], classes[: self.limit])

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tangential.experiments.data.cache import kept_tensor
-from tangential.experiments.data.images.in_memory import Batch, InMemory, Part
+from tangential.experiments.data.cache import cache_folder, cached_tensor
+from tangential.experiments.data.images.in_memory import Batch, InMemory
 from tangential.experiments.data.images.synthetic import Gratings
-from tangential.experiments.data.locations import cache_folder, locate, unpacked
+from tangential.experiments.data.locations import locate, unpacked
+from tangential.experiments.task import Split
 
 if TYPE_CHECKING:  # torchvision costs a second to import, and most tasks do without
     from torchvision.datasets import ImageFolder
@@ -83,13 +84,13 @@ class Folder:
         """How many classes there are: the folders of the training images."""
         return len(found(self.folder("train")).classes)
 
-    def folder(self, split: Part) -> Path:
+    def folder(self, split: Split) -> Path:
         """Find the folder of one split."""
         get, size = _ORIGINS.get(self.name, ("where you have it, as train/CLASS/* and val/CLASS/*", "any size"))
         names = [self.name + "/train"] if split == "train" else [self.name + "/val", self.name + "/test"]
         return locate(self.root, *names, get=get, size=size)
 
-    def load(self, split: Part) -> Files:
+    def load(self, split: Split) -> Files:
         """Open one split."""
         images = found(self.folder(split))
         if images.classes != found(self.folder("train")).classes:
@@ -122,7 +123,7 @@ class Cifar10Jpeg(InMemory):
     mean = (0.4914, 0.4822, 0.4465)
     std = (0.2470, 0.2435, 0.2616)
 
-    def read(self, split: Part) -> tuple[Tensor, Tensor]:
+    def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Decode one split; the second time it is read from the cache."""
         packed = "cifar10_imagefolder.tar.xz"
         path = locate(
@@ -188,7 +189,7 @@ def decoded(folder: Path, known: str | None = None) -> tuple[Tensor, Tensor]:
     samples = found(folder).samples
     mark = known or _mark(folder, [Path(path) for path, _ in samples])
     kept = cache_folder() / f"decoded-{mark}-{folder.name}.pt"
-    images = kept_tensor(kept, lambda: _decode([path for path, _ in samples], folder))
+    images = cached_tensor(kept, lambda: _decode([path for path, _ in samples], folder))
     return images, torch.tensor([index for _, index in samples])
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tangential.experiments.data.cache import kept_tensor
+from tangential.experiments.data.cache import cache_folder, cached_tensor
 from tangential.experiments.data.images.folders import MEAN, STD, Files, cut_at_random, cut_from_centre, found
-from tangential.experiments.data.images.in_memory import Images, Part, loader
+from tangential.experiments.data.images.in_memory import Images, loader
 from tangential.experiments.data.images.synthetic import Gratings
 from tangential.experiments.data.images.textures import clusters, grams, texture_net
-from tangential.experiments.data.locations import cache_folder, locate
+from tangential.experiments.data.locations import locate
+from tangential.experiments.task import Split
 
 GROUPS: dict[str, tuple[int, ...]] = {
     "dog": (151, 207, 234, 235, 254),
@@ -59,7 +60,7 @@ class ImageNet9:
     mean = MEAN
     std = STD
 
-    def load(self, split: Part) -> Files:
+    def load(self, split: Split) -> Files:
         """Open one split; the first time, the test images are clustered, which takes some minutes."""
         train = self._folder("imagenet/train", "https://image-net.org/download", "150 GB")
         names = found(train).classes
@@ -104,7 +105,7 @@ class ImageNet9:
             rows = grams(texture_net(weights), loader(images, batch_size=32))
             return clusters(rows, count=len(GROUPS), runs=RUNS)
 
-        return kept_tensor(kept, compute)
+        return cached_tensor(kept, compute)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ class GeneratedImageNet9:
     mean = MEAN
     std = STD
 
-    def load(self, split: Part) -> Images:
+    def load(self, split: Split) -> Images:
         """Draw one split."""
         images = Gratings(classes=self.classes, side=32, count=18 if split == "test" else 16).load(split)
         if split == "train":

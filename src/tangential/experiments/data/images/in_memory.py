@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,11 +14,11 @@ from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tangential.experiments.settings.bounds import check_at_least
+from tangential.experiments.task import Split
 
 Batch = tuple[Tensor, ...]
 """Images `(batch, channels, height, width)` from 0 to 1, their classes `(batch,)`, and marks of the data set if any."""
 
-Part = Literal["train", "test"]
 D = TypeVar("D", bound="ImageData")
 
 
@@ -148,10 +148,10 @@ class InMemory(ABC):
             raise ValueError(f"padding={self.padding}: must be at least 0")
 
     @abstractmethod
-    def read(self, split: Part) -> tuple[Tensor, Tensor]:
+    def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Read one split as a whole: bytes `(count, channels, height, width)` and classes `(count,)`."""
 
-    def load(self, split: Part) -> Images:
+    def load(self, split: Split) -> Images:
         """Read what the limits leave of one split."""
         images, classes = self.read(split)
         limit = self.limit if split == "train" else self.test_limit

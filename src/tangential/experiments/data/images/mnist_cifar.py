@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tangential.experiments.data.images.in_memory import InMemory, Part
+from tangential.experiments.data.images.in_memory import InMemory
 from tangential.experiments.data.images.synthetic import Gratings
 from tangential.experiments.data.locations import VARIABLE, locate
+from tangential.experiments.task import Split
 
 _STEMS = {"train": "train", "test": "t10k"}
 
@@ -44,7 +45,7 @@ class Mnist(InMemory):
     _get: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist, or with task.data.download=true,"
     _size: ClassVar[str] = "12 MB"
 
-    def read(self, split: Part) -> tuple[Tensor, Tensor]:
+    def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Read one split as a whole."""
         if self.download:
             _torchvision(self._maker)(_home(self.root), train=split == "train", download=True)
@@ -96,7 +97,7 @@ class Cifar10(InMemory):
     _maker: ClassVar[str] = "CIFAR10"
     _size: ClassVar[str] = "170 MB"
 
-    def read(self, split: Part) -> tuple[Tensor, Tensor]:
+    def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Read one split as a whole."""
         if self.download:
             _torchvision(self._maker)(_home(self.root), train=split == "train", download=True)
@@ -145,7 +146,7 @@ def read_idx(path: Path, changed: int = 0) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def _cifar(maker: str, folder: Path, split: Part) -> tuple[Tensor, Tensor]:
+def _cifar(maker: str, folder: Path, split: Split) -> tuple[Tensor, Tensor]:
     try:
         found = _torchvision(maker)(folder, train=split == "train")
     except RuntimeError as error:

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tangential.experiments.data.cache import kept_tensor
-from tangential.experiments.data.images.in_memory import InMemory, Part
+from tangential.experiments.data.cache import cache_folder, cached_tensor
+from tangential.experiments.data.images.in_memory import InMemory
 from tangential.experiments.data.images.synthetic import Gratings
-from tangential.experiments.data.locations import cache_folder, locate, unpacked
+from tangential.experiments.data.locations import locate, unpacked
+from tangential.experiments.task import Split
 
 _GET = "https://github.com/brendenlake/omniglot (python/*.zip)"
 
@@ -55,7 +56,7 @@ class Omniglot(InMemory):
         """How many characters there are to train on."""
         return len(self.names("train"))
 
-    def names(self, split: Part) -> list[str]:
+    def names(self, split: Split) -> list[str]:
         """Name the characters of one split, `ALPHABET/characterNN`, in the order of their classes."""
         folder = self._folder(getattr(self, split))
         others = set() if split == "train" else _alphabets(self._folder(self.train))
@@ -64,12 +65,12 @@ class Omniglot(InMemory):
             raise ValueError(f"{folder} has no alphabets that {self.train} has not, so nothing to test on")
         return names
 
-    def read(self, split: Part) -> tuple[Tensor, Tensor]:
+    def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Read one split; the second time from the cache."""
         folder, names = self._folder(getattr(self, split)), self.names(split)
         files = [sorted((folder / name).glob("*.png")) for name in names]
         kept = cache_folder() / f"omniglot-{folder.parent.name}-{split}-{len(names)}-{self.side}.pt"
-        images = kept_tensor(kept, lambda: _drawn([path for each in files for path in each], self.side))
+        images = cached_tensor(kept, lambda: _drawn([path for each in files for path in each], self.side))
         return images, torch.arange(len(names)).repeat_interleave(torch.tensor([len(each) for each in files]))
 
     def smoke(self) -> Gratings:

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import torch
 
 from tangential.experiments.data.images.folders import MEAN, STD, Files, cut_at_random, cut_from_centre
-from tangential.experiments.data.images.in_memory import Part
 from tangential.experiments.data.images.synthetic import Gratings
 from tangential.experiments.data.locations import locate, unpacked
+from tangential.experiments.task import Split
 
 Listing = list[tuple[str, str]]
 """Path and class of each image."""
@@ -43,7 +43,7 @@ class Gallery(ABC):
     std = STD
 
     @abstractmethod
-    def listed(self, split: Part) -> tuple[Listing, list[bool]]:
+    def listed(self, split: Split) -> tuple[Listing, list[bool]]:
         """List one split: path and class of each image, and which are queries, or nothing if all are."""
 
     @property
@@ -51,7 +51,7 @@ class Gallery(ABC):
         """How many classes there are to train on."""
         return len({name for _, name in self.listed("train")[0]})
 
-    def load(self, split: Part) -> Files:
+    def load(self, split: Split) -> Files:
         """Open one split; classes are numbered from 0 in the order of their names."""
         listing, queries = self.listed(split)
         numbers = {name: number for number, name in enumerate(sorted({name for _, name in listing}, key=_natural))}
@@ -74,7 +74,7 @@ class _Listed(Gallery):
     _get: ClassVar[str]
     _size: ClassVar[str]
 
-    def listed(self, split: Part) -> tuple[Listing, list[bool]]:
+    def listed(self, split: Split) -> tuple[Listing, list[bool]]:
         """List one split."""
         path = locate(self.root, *self._places, get=self._get, size=self._size)
         if path.is_file():
@@ -109,7 +109,7 @@ class Cars196(_Listed):
     _get = "https://www.kaggle.com/datasets/jutrera/stanford-car-dataset-by-classes-folder, unpacked to cars196/"
     _size = "2 GB"
 
-    def listed(self, split: Part) -> tuple[Listing, list[bool]]:
+    def listed(self, split: Split) -> tuple[Listing, list[bool]]:
         """List one split."""
         path = locate(self.root, *self._places, get=self._get, size=self._size)
         table = path / "cars_annos.mat"
@@ -135,7 +135,7 @@ class InShop(Gallery):
     unpacked.
     """
 
-    def listed(self, split: Part) -> tuple[Listing, list[bool]]:
+    def listed(self, split: Split) -> tuple[Listing, list[bool]]:
         """List one split; in testing the queries first."""
         folder = locate(
             self.root,
@@ -174,7 +174,7 @@ def _partition(table: Path) -> dict[str, Listing]:
 
 
 @lru_cache(maxsize=8)
-def _by_library(maker: str, folder: Path, split: Part) -> Listing:
+def _by_library(maker: str, folder: Path, split: Split) -> Listing:
     try:
         datasets: Any = importlib.import_module("pytorch_metric_learning.datasets")
     except ModuleNotFoundError as error:
@@ -187,7 +187,7 @@ def _by_library(maker: str, folder: Path, split: Part) -> Listing:
 
 
 @lru_cache(maxsize=8)
-def _by_table(table: Path, split: Part) -> Listing:
+def _by_table(table: Path, split: Split) -> Listing:
     """Read the table of Cars-196 as first published; its own split into training and test is another one."""
     from scipy.io import loadmat  # comes with scikit-learn
 

@@ -9,7 +9,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from tangential.experiments.data.images.in_memory import InMemory, Part
+from tangential.experiments.data.images.in_memory import InMemory
+from tangential.experiments.task import Split
 
 _SEEDS = {"train": 1, "test": 2}
 
@@ -55,7 +56,7 @@ class Gratings(InMemory):
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
-    def read(self, split: Part) -> tuple[Tensor, Tensor]:
+    def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Draw one split; the same one at every call."""
         draw = torch.Generator().manual_seed(_SEEDS[split])
         classes = torch.arange(self.count) % self.classes
@@ -92,7 +93,7 @@ class SegmentDigits(InMemory):
     mean = (0.5,)
     std = (0.5,)
 
-    def read(self, split: Part) -> tuple[Tensor, Tensor]:
+    def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Draw one split; the same one at every call."""
         draw = torch.Generator().manual_seed(_SEEDS[split])
         classes = torch.arange(self.count) % 10

@@ -7,20 +7,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tangential.experiments.data.sounds.decoding import Sounds, kept_sounds
+from tangential.experiments.data.sounds.decoding import Sounds, cached_sounds
 from tangential.experiments.settings.bounds import check_at_least
+from tangential.experiments.task import Split
 
-Split = Literal["train", "test"]
 Batch = tuple[Tensor, ...]
 """Waves from -1 to 1, `(batch, samples)` in training and `(batch, chunks, samples)` in testing, and their targets."""
 
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
 
 class Clips(Dataset[Batch]):
@@ -102,14 +101,14 @@ class Listing:
         name: What it is called.
         paths: All files.
         targets: What they are, `(count,)` classes or `(count, tags)` zeros and ones.
-        parts: Of which part of the data set each is, as a number into `PARTS`, `(count,)`.
+        splits: Of which split of the data set each is, as a number into `SPLITS`, `(count,)`.
         known: What tells the content of these files from any other, if anything does but their times.
     """
 
     name: str
     paths: Sequence[Path]
     targets: Tensor
-    parts: Tensor
+    splits: Tensor
     known: str | None = None
 
 
@@ -124,7 +123,7 @@ class Recordings(ABC):
         limit: Use only so many clips of each split, evenly spaced in the list, for a quick try; None for all.
 
     Raises:
-        ValueError: Another name of a part, or a number below one.
+        ValueError: Another name of a split, or a number below one.
     """
 
     root: str | None = None
@@ -133,7 +132,7 @@ class Recordings(ABC):
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.test not in PARTS[1:]:
+        if self.test not in SPLITS[1:]:
             raise ValueError(f"test={self.test}: must be test or validation")
         if self.sample_rate < 1:
             raise ValueError(f"sample_rate={self.sample_rate}: must be at least 1")
@@ -141,7 +140,7 @@ class Recordings(ABC):
 
     @abstractmethod
     def listing(self) -> Listing:
-        """Find the files, and say what they are and which part they belong to."""
+        """Find the files, and say what they are and which split they belong to."""
 
     def load(self, split: Split, *, samples: int, chunks: int) -> Clips:
         """Open one split; what cannot be used is left out, with a warning that names it.
@@ -156,14 +155,14 @@ class Recordings(ABC):
                 no clip of the split can be used.
         """
         files = self.listing()
-        part = "train" if split == "train" else self.test
-        chosen = (files.parts == PARTS.index(part)).nonzero().flatten()
-        sounds = kept_sounds(files.name, files.paths, self.sample_rate, known=files.known)
+        published = "train" if split == "train" else self.test
+        chosen = (files.splits == SPLITS.index(published)).nonzero().flatten()
+        sounds = cached_sounds(files.name, files.paths, self.sample_rate, known=files.known)
         usable = sounds.lengths[chosen] > 0
-        _warn(files, part, chosen[~usable].tolist(), sounds, len(chosen))
+        _warn(files, published, chosen[~usable].tolist(), sounds, len(chosen))
         chosen = chosen[usable]
         if not len(chosen):
-            raise ValueError(f"{files.name} has no {part} clips that can be used")
+            raise ValueError(f"{files.name} has no {published} clips that can be used")
         if self.limit is not None and self.limit < len(chosen):
             chosen = chosen[torch.linspace(0, len(chosen) - 1, self.limit).round().long()]
         return Clips(
@@ -171,11 +170,11 @@ class Recordings(ABC):
         )
 
 
-def _warn(files: Listing, part: str, faulty: Sequence[int], sounds: Sounds, count: int, shown: int = 5) -> None:
+def _warn(files: Listing, split: str, faulty: Sequence[int], sounds: Sounds, count: int, shown: int = 5) -> None:
     if not faulty:
         return
     named = [f"{files.paths[number].name} ({sounds.faults[number]})" for number in faulty[:shown]]
     more = [f"and {len(faulty) - shown} more"] if len(faulty) > shown else []
     warnings.warn(
-        f"{files.name}: {len(faulty)} of {count} {part} clips left out: {', '.join([*named, *more])}", stacklevel=3
+        f"{files.name}: {len(faulty)} of {count} {split} clips left out: {', '.join([*named, *more])}", stacklevel=3
     )

@@ -1,4 +1,4 @@
-"""Sound files of any kind and rate as mono samples of 16 bits at one rate, decoded once and kept in the cache.
+"""Sound files of any kind and rate as mono samples of 16 bits at one rate, decoded once and stored in the cache.
 
 What cannot be used, because it is broken, silent or not there, is left out and told by name.
 """
@@ -10,22 +10,19 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
-from hashlib import sha256
+from functools import lru_cache, partial
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tangential.experiments.data.locations import cache_folder
+from tangential.experiments.data.cache import cache_folder, cache_key, cached_folder
 
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
-_FORM = 1  # of the kept files; to be raised when they change
+_VERSION = 2  # of the cached files; to be raised when they change
 _AT_ONCE = 64  # files decoded before they are written: what bounds the memory
 
 
@@ -81,14 +78,14 @@ def read_sound(path: Path, rate: int) -> np.ndarray:
     return whole
 
 
-def kept_sounds(name: str, paths: Sequence[Path], rate: int, *, known: str | None = None) -> Sounds:
+def cached_sounds(name: str, paths: Sequence[Path], rate: int, *, known: str | None = None) -> Sounds:
     """Decode files, on all cores, or read what was decoded before.
 
     The result lies in the cache as a whole or not at all: two bytes per sample. A file that is replaced is decoded
     anew, with all others.
 
     Args:
-        name: The data set, for the name of the kept folder.
+        name: The data set, for the name of the cached folder.
         paths: The files.
         rate: Samples per second.
         known: What tells the present content of these files from any other; if not given, the names, sizes and times of
@@ -98,26 +95,13 @@ def kept_sounds(name: str, paths: Sequence[Path], rate: int, *, known: str | Non
         ValueError: None of the files can be used.
         OSError: The disk is full or the cache cannot be written.
     """
-    return _kept(name, tuple(paths), rate, known or _times(paths))
+    return _cached(name, tuple(paths), rate, known or _times(paths))
 
 
 @lru_cache(maxsize=4)
-def _kept(name: str, paths: tuple[Path, ...], rate: int, known: str) -> Sounds:
-    names = "\0".join([str(_FORM), known, str(rate), *map(os.fspath, paths)])
-    folder = cache_folder() / f"{name}-{rate}-{sha256(os.fsencode(names)).hexdigest()[:12]}"
-    if (sounds := _opened(folder)) is None:
-        part = Path(mkdtemp(dir=folder.parent, suffix=".part"))
-        try:
-            _decode(paths, rate, part)
-            rmtree(folder, ignore_errors=True)
-            part.rename(folder)
-        except OSError:
-            if _opened(folder) is None:  # else another process was faster
-                raise
-        finally:
-            rmtree(part, ignore_errors=True)
-        sounds = _opened(folder)
-        assert sounds is not None
+def _cached(name: str, paths: tuple[Path, ...], rate: int, known: str) -> Sounds:
+    folder = cache_folder() / f"{name}-{rate}-{cache_key(_VERSION, known, rate, paths)}"
+    sounds = cached_folder(folder, partial(_decode, paths, rate), _opened)
     if not len(sounds.samples):
         first = next(iter(sounds.faults.items()), None)
         why = f"the first, {paths[first[0]]}: {first[1]}" if first else "there are none"
@@ -126,7 +110,7 @@ def _kept(name: str, paths: tuple[Path, ...], rate: int, known: str) -> Sounds:
 
 
 def _opened(folder: Path) -> Sounds | None:
-    """What is kept in this folder; None if it is not there or not whole."""
+    """What is stored in this folder; None if it is not there or not whole."""
     try:
         found = json.loads((folder / "sounds.json").read_text())
         lengths = torch.tensor(found["lengths"], dtype=torch.int64)

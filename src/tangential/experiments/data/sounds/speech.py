@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from tangential.experiments.data.locations import locate, unpacked
-from tangential.experiments.data.sounds.clips import PARTS, Listing, Recordings
+from tangential.experiments.data.sounds.clips import SPLITS, Listing, Recordings
 from tangential.experiments.data.sounds.decoding import SOUND_SUFFIXES
 from tangential.experiments.data.sounds.synthetic import Tones
 
@@ -58,7 +58,7 @@ class Fsdd(Recordings):
     """The Free Spoken Digit Dataset: six speakers say each digit 50 times, 0.1 to 2.3 seconds at 8 kHz.
 
     The official split tests on the first five recordings of each digit by each speaker, so all speakers are known; the
-    next five are its validation part, trained on unless they are tested on. With `speaker` all recordings of that one
+    next five are its validation split, trained on unless they are tested on. With `speaker` all recordings of that one
     are tested on, and the others' trained on.
 
     Args:
@@ -68,7 +68,7 @@ class Fsdd(Recordings):
             split.
 
     Raises:
-        ValueError: A speaker who is not there, or a validation part besides a speaker.
+        ValueError: A speaker who is not there, or a validation split besides a speaker.
     """
 
     sample_rate: int = 8000
@@ -79,7 +79,7 @@ class Fsdd(Recordings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.speaker is not None and self.test != "test":
-            raise ValueError(f"test={self.test}: there is no validation part beside speaker={self.speaker}")
+            raise ValueError(f"test={self.test}: there is no validation split beside speaker={self.speaker}")
 
     def listing(self) -> Listing:
         """Find the files."""
@@ -96,16 +96,16 @@ class Fsdd(Recordings):
         speakers = sorted({who for _, who, _ in said})
         if self.speaker is not None and self.speaker not in speakers:
             raise ValueError(f"speaker={self.speaker}: there is no such speaker; there are {', '.join(speakers)}")
-        parts = [self._part(who, int(index)) for _, who, index in said]
+        splits = [self._split(who, int(index)) for _, who, index in said]
         digits = torch.tensor([int(digit) for digit, _, _ in said])
         known = None if place.is_dir() else home.name
-        return Listing("fsdd", paths, digits, torch.tensor([PARTS.index(part) for part in parts]), known)
+        return Listing("fsdd", paths, digits, torch.tensor([SPLITS.index(split) for split in splits]), known)
 
     def smoke(self) -> Tones:
         """Take 16 generated tones."""
         return Tones(sample_rate=self.sample_rate)
 
-    def _part(self, who: str, index: int) -> str:
+    def _split(self, who: str, index: int) -> str:
         if self.speaker is not None:
             return "test" if who == self.speaker else "train"
         if index < 5:
@@ -115,15 +115,15 @@ class Fsdd(Recordings):
 
 @lru_cache(maxsize=2)
 def _commands(folder: Path, known: str | None) -> Listing:
-    parts = {}
-    for part, name in (("validation", "validation_list.txt"), ("test", "testing_list.txt")):
+    splits = {}
+    for split, name in (("validation", "validation_list.txt"), ("test", "testing_list.txt")):
         try:
-            parts |= dict.fromkeys((folder / name).read_text().split(), part)
+            splits |= dict.fromkeys((folder / name).read_text().split(), split)
         except OSError as error:
             raise ValueError(f"{folder} has no {name}: it is not Speech Commands v2 as it is published") from error
     # a file that is listed and not there shall be named, so the lists count besides what lies there
     found = {path.relative_to(folder).as_posix() for word in COMMANDS for path in (folder / word).glob("*.wav")}
-    names = sorted(found | parts.keys())
+    names = sorted(found | splits.keys())
     words = [name.partition("/")[0] for name in names]
     if strange := set(words) - set(COMMANDS):
         raise ValueError(f"the lists in {folder} name words that are not among the 35: {', '.join(sorted(strange))}")
@@ -131,7 +131,7 @@ def _commands(folder: Path, known: str | None) -> Listing:
         "speech-commands",
         [folder / name for name in names],
         torch.tensor([COMMANDS.index(word) for word in words]),
-        torch.tensor([PARTS.index(parts.get(name, "train")) for name in names]),
+        torch.tensor([SPLITS.index(splits.get(name, "train")) for name in names]),
         known,
     )
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from tangential.experiments.data.sounds.clips import Clips, Split
+from tangential.experiments.data.sounds.clips import Clips
 from tangential.experiments.data.sounds.decoding import Sounds
+from tangential.experiments.task import Split
 
 _SEEDS = {"train": 1, "test": 2}
 

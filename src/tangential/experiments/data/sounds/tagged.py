@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tangential.experiments.data.locations import locate
-from tangential.experiments.data.sounds.clips import PARTS, Listing, Recordings
+from tangential.experiments.data.sounds.clips import SPLITS, Listing, Recordings
 from tangential.experiments.data.sounds.decoding import SOUND_SUFFIXES
 from tangential.experiments.data.sounds.synthetic import Tones
 
@@ -101,8 +101,8 @@ def _music(folder: Path, number: int) -> tuple[Listing, tuple[str, ...]]:
     paths = [
         known.get(_place(place), folder / place) for place, keep in zip(places, kept.tolist(), strict=True) if keep
     ]
-    parts = torch.tensor([_part_of_music(path) for path in paths])
-    return Listing("magnatagatune", paths, targets[kept], parts), tuple(names[i] for i in frequent.tolist())
+    splits = torch.tensor([_split_of_music(path) for path in paths])
+    return Listing("magnatagatune", paths, targets[kept], splits), tuple(names[i] for i in frequent.tolist())
 
 
 def _annotated(table: Path) -> tuple[list[str], list[list[int]], list[str]]:
@@ -117,11 +117,11 @@ def _annotated(table: Path) -> tuple[list[str], list[list[int]], list[str]]:
         raise ValueError(f"{table} is not MagnaTagATune's table of annotations ({error})") from error
 
 
-def _part_of_music(path: Path) -> int:
+def _split_of_music(path: Path) -> int:
     folder = path.parent.name
     if len(folder) != 1 or folder not in "0123456789abcdef":
         raise ValueError(f"{path}: clips of MagnaTagATune lie in folders 0 to f")
-    return PARTS.index("train" if folder <= "b" else "validation" if folder == "c" else "test")
+    return SPLITS.index("train" if folder <= "b" else "validation" if folder == "c" else "test")
 
 
 @lru_cache(maxsize=2)
@@ -134,10 +134,10 @@ def _events(folder: Path) -> Listing:
     targets = torch.zeros(len(names), len(EVENTS))
     for row, kinds in zip(targets, (kinds for each in lists for kinds in each.values()), strict=True):
         row[list(kinds)] = 1
-    parts = torch.full((len(names),), PARTS.index("test"))
-    parts[: len(lists[0])] = torch.where(tenth(targets[: len(lists[0])]), PARTS.index("validation"), 0)
+    splits = torch.full((len(names),), SPLITS.index("test"))
+    splits[: len(lists[0])] = torch.where(tenth(targets[: len(lists[0])]), SPLITS.index("validation"), 0)
     paths = [known.get(Path(name).stem.removeprefix("Y"), folder / name) for name in names]
-    return Listing("dcase2017-task4", paths, targets, parts)
+    return Listing("dcase2017-task4", paths, targets, splits)
 
 
 def _labelled(folder: Path, name: str) -> dict[str, set[int]]:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tangential.experiments.data.images.in_memory import Part
 from tangential.experiments.data.text.tokenizers import Characters
+from tangential.experiments.task import Split
 
 _WORDS = ("a", "ba", "do", "lu", "mira", "no", "tesi", "vo")
 _SEEDS = {"train": 1, "test": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Babble:
+class SyntheticText:
     """Words without meaning in random order, character by character.
 
     Args:
@@ -25,7 +25,7 @@ class Babble:
         ValueError: Fewer than two characters.
 
     Example:
-        >>> Babble(count=6).load("train").shape, len(Babble().lengths())
+        >>> SyntheticText(count=6).load("train").shape, len(SyntheticText().lengths())
         (torch.Size([6]), 15)
     """
 
@@ -35,7 +35,7 @@ class Babble:
         if self.count < 2:
             raise ValueError(f"count={self.count}: must be at least 2, one character and the next")
 
-    def load(self, split: Part) -> Tensor:
+    def load(self, split: Split) -> Tensor:
         """Draw one part; the same one at every call."""
         draw = torch.Generator().manual_seed(_SEEDS[split])
         drawn = torch.randint(len(_WORDS), (self.count,), generator=draw)  # a word has a letter at least
@@ -45,7 +45,7 @@ class Babble:
         """Say how many characters each token stands for: one."""
         return Characters().lengths(_learned())
 
-    def smoke(self) -> Babble:
+    def smoke(self) -> SyntheticText:
         """They need no data as they are."""
         return self
 

@@ -15,27 +15,27 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 UNKNOWN, END = "<unk>", "<eos>"
 
 Lines = Callable[[str], Iterable[str]]
-"""Gives the lines of a part of a text, each with its newline."""
+"""Gives the lines of a split of a text, each with its newline."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Characters:
-    r"""Every character is a token. All that occur in any part of the text are known.
+    r"""Every character is a token. All that occur in any split of the text are known.
 
     Example:
-        >>> units = Characters()
-        >>> learned = units.learn(lambda part: ["abba\n"])
-        >>> units.encode(learned, ["baba"]).tolist()
+        >>> tokenizer = Characters()
+        >>> learned = tokenizer.learn(lambda split: ["abba\n"])
+        >>> tokenizer.encode(learned, ["baba"]).tolist()
         [2, 1, 2, 1]
     """
 
     def learn(self, lines: Lines) -> str:
         """Collect the characters, in the order of their numbers in Unicode."""
-        return "".join(sorted(set(chain.from_iterable(chain.from_iterable(map(lines, PARTS))))))
+        return "".join(sorted(set(chain.from_iterable(chain.from_iterable(map(lines, SPLITS))))))
 
     def encode(self, learned: str, lines: Iterable[str]) -> Tensor:
         """Turn a text of known characters into their numbers, `(count,)`."""
@@ -50,22 +50,22 @@ class Characters:
 class Words:
     r"""Whatever stands between spaces is a token, and so is the end of each line.
 
-    Words are numbered from the most frequent one on, in the training part, as an adaptive softmax needs it. A word that
-    is not known is read as `<unk>`.
+    Words are numbered from the most frequent one on, in the training split, as an adaptive softmax needs it. A word
+    that is not known is read as `<unk>`.
 
     Args:
-        least: How often a word must occur in the training part to be known; with 1, `<unk>` is learned only if the text
-            has it.
+        least: How often a word must occur in the training split to be known; with 1, `<unk>` is learned only if the
+            text has it.
 
     Raises:
         ValueError: A count below one.
 
     Example:
-        >>> units = Words(least=1)
-        >>> learned = units.learn(lambda part: ["to be or not to be\n"])
+        >>> tokenizer = Words(least=1)
+        >>> learned = tokenizer.learn(lambda split: ["to be or not to be\n"])
         >>> learned.split()
         ['be', 'to', '<eos>', 'not', 'or', '<unk>']
-        >>> units.encode(learned, ["to do\n"]).tolist()
+        >>> tokenizer.encode(learned, ["to do\n"]).tolist()
         [1, 5, 2]
     """
 
@@ -76,7 +76,7 @@ class Words:
             raise ValueError(f"least={self.least}: must be at least 1")
 
     def learn(self, lines: Lines) -> str:
-        """Collect the words of the training part, one per line."""
+        """Collect the words of the training split, one per line."""
         counts: Counter[str] = Counter()
         for line in lines("train"):
             counts.update(_words(line))
@@ -99,10 +99,10 @@ class Words:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pieces:
+class Subwords:
     """Frequent strings are tokens: byte-pair encoding (arXiv 1508.07909) over characters, by the package `tokenizers`.
 
-    Pieces do not reach over the space before a word. All characters of any part are pieces, so nothing is unknown.
+    Subwords do not reach over the space before a word. All characters of any split are pieces, so nothing is unknown.
 
     Args:
         count: How many pieces, at least as many as there are characters.
@@ -118,7 +118,7 @@ class Pieces:
             raise ValueError(f"count={self.count}: must be at least 1")
 
     def learn(self, lines: Lines) -> str:
-        """Learn the pieces of the training part."""
+        """Learn the pieces of the training split."""
         from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers  # an extra; most tasks do without
 
         tokenizer = Tokenizer(models.BPE())
