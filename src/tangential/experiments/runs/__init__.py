@@ -1,0 +1,1 @@
+"""Run folders on disk: their files, checkpoints, lock and environment. Nothing here trains."""
