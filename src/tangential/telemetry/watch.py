@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, get_args
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from tangential.blocks import Blocks
@@ -15,6 +16,7 @@ from tangential.telemetry.measuring import Measurement
 from tangential.telemetry.metrics import Detail
 from tangential.telemetry.records import Record, Recorder
 from tangential.telemetry.watch_list import Names, Roster, Where
+from tangential.telemetry.weight_norms import Movement
 
 Sink = Callable[[Record], None]
 
@@ -37,12 +39,13 @@ class Telemetry:
         optimizer: Optimizer,
         *,
         roster: Roster,
-        every: int,
+        every: int | None,
         detail: Detail,
         limit: int,
         keep: int,
         sinks: tuple[Sink, ...],
         measures: bool,
+        movement: bool,
     ) -> None:
         self.step = 0
         self.epoch: int | None = None
@@ -54,6 +57,8 @@ class Telemetry:
         self._recorder = Recorder(optimizer, detail)
         self._missed = False
         self._current: Measurement | None = None
+        self._movement = Movement() if movement else None
+        self._moving: list[Tensor] = []
         self._hooks = []
         if not measures:
             return
@@ -80,6 +85,20 @@ class Telemetry:
             hook.remove()
         self._hooks, self._current = [], None
 
+    def take_movement(self) -> Tensor:
+        """Sum of the effective steps of all watched weights over the steps since the last call, 0-d, on their device.
+
+        Each weight counts as one vector, whatever its blocks. Divided by the number of weights, after every step, this
+        is the effective step size of the paper's curves. Zero if no step was taken, as when a `GradScaler` skips one.
+
+        Raises:
+            RuntimeError: `watch` was called without `movement=True`.
+        """
+        if self._movement is None:
+            raise RuntimeError("take_movement: nothing was kept; pass movement=True to watch")
+        total = self._movement.take()
+        return torch.zeros(()) if total is None else total
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on counting, as plain values."""
         counts = {"step": self.step, "epoch": self.epoch, "records": self._recorder.count, "missed": self._missed}
@@ -102,7 +121,10 @@ class Telemetry:
 
     def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._current = None
-        if not self._missed and (self.step + 1) % self._every:
+        if self._movement is not None:
+            self._moving = [each.weight for each in self._roster.watched()]
+            self._movement.before(self._moving)
+        if self._every is None or (not self._missed and (self.step + 1) % self._every):
             return None
         now = Measurement(optimizer, self._roster.watched(), limit=self._limit, turn=self._recorder.count)
         self._current = now
@@ -110,6 +132,8 @@ class Telemetry:
 
     def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.step += 1
+        if self._movement is not None:
+            self._movement.after(self._moving)
         if self._current is None:
             return
         record = self._recorder.record(self._current.parts(), step=self.step, epoch=self.epoch)
@@ -124,7 +148,7 @@ class Telemetry:
 def watch(
     optimizer: Optimizer,
     *,
-    every: int = 10,
+    every: int | None = 10,
     names: Names | None = None,
     invariances: Mapping[str, Blocks | None] | None = None,
     where: Where | None = None,
@@ -133,6 +157,7 @@ def watch(
     keep: int = 10,
     sinks: Iterable[Sink] = (),
     all_ranks: bool = False,
+    movement: bool = False,
 ) -> Telemetry:
     """Measure what an optimizer does to its weights: norms, effective steps, angles, radial parts.
 
@@ -141,7 +166,8 @@ def watch(
 
     Args:
         optimizer: Whose steps. A wrapper around one, such as Accelerate's, is looked into.
-        every: Record each so many steps. A step that a `GradScaler` skipped is made up for by the next.
+        every: Record each so many steps; None for no records. A step that a `GradScaler` skipped is made up for by the
+            next.
         names: Names of the parameters, usually `model.named_parameters()`; without it they are `group.index`.
         invariances: Which blocks of which weights are scale-invariant, as `find_invariances` gives it. Without it, the
             `blocks` of a parameter group count, and else the output channels of weights with two dimensions or more.
@@ -154,6 +180,8 @@ def watch(
         keep: How many records stay in memory.
         sinks: Each is called with every record: `JsonLines`, `TensorBoard`, `WandB`, `MLflow`, or any function.
         all_ranks: Measure in every process of a distributed run, instead of the first alone.
+        movement: Measure the effective step of every weight as a whole at every step, for `Telemetry.take_movement`.
+            This keeps one copy of the watched weights.
 
     Returns:
         The telemetry; leaving its context, or `close`, ends it.
@@ -173,7 +201,8 @@ def watch(
         (['0.weight'], 8)
     """
     inner = _hooked(optimizer)
-    for name, value, least in (("every", every, 1), ("limit", limit, 0), ("keep", keep, 1)):
+    counts = (("every", 1 if every is None else every, 1), ("limit", limit, 0), ("keep", keep, 1))
+    for name, value, least in counts:
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"watch: {name}={value!r} must be an integer")
         if value < least:
@@ -189,6 +218,7 @@ def watch(
         keep=keep,
         sinks=tuple(sinks),
         measures=all_ranks or _is_first(),
+        movement=movement,
     )
 
 
