@@ -29,6 +29,9 @@ OLDEST = (7, 0)
 WARPS = 8
 """Warps of a program: a tile of 4096 elements is 16 elements of each of its threads."""
 
+ROUNDING = dict(enable_fp_fusion=True)
+"""A product and a sum round once, as in the C kernel (-ffp-contract=fast). Triton 3.10 has another default than 3.9."""
+
 
 def active() -> bool:
     """Whether there can be a tensor on such a device: a question that costs nothing where there is none."""
@@ -145,18 +148,18 @@ class Launch:
         phases, n = self._phases, self._weights
         runs, numbers, state, keeps, sums = self._runs.words, self._numbers, self._state, self._keeps, self._sums
         grid = (-(-n // 128),)
-        phases.prepare[grid](table, n, settings, numbers, state, scale, found, ADAM=self._rule[0], B=128)
+        phases.prepare[grid](table, n, settings, numbers, state, scale, found, ADAM=self._rule[0], B=128, **ROUNDING)
         here = (table, n, runs, self._pieces.words, numbers, state, keeps, sums, self._all_sums, self._findings, found)
-        phases.apply[_programs(self._pieces)](*here, T=self._rule, num_warps=WARPS)
+        phases.apply[_programs(self._pieces)](*here, T=self._rule, num_warps=WARPS, **ROUNDING)
         if self._gathers.words.numel():
             here = (runs, self._gathers.words, numbers, keeps, sums, self._all_sums, self._findings, found)
-            phases.gather[_programs(self._gathers)](*here, R=8, C=256)
+            phases.gather[_programs(self._gathers)](*here, R=8, C=256, **ROUNDING)
         if self._tested.words.numel():
             here = (table, n, runs, self._tested.words, numbers, state, self._findings, found)
-            phases.decide[(self._tested.words.numel(),)](*here, VOTING_STEPS=self._listen, B=512)
+            phases.decide[(self._tested.words.numel(),)](*here, VOTING_STEPS=self._listen, B=512, **ROUNDING)
         if self._mended.words.numel():
             here = (table, n, runs, self._mended.words, numbers, state, keeps, found)
-            phases.repair[_programs(self._mended)](*here, T=self._rule, num_warps=WARPS)
+            phases.repair[_programs(self._mended)](*here, T=self._rule, num_warps=WARPS, **ROUNDING)
 
     def _send(self, addresses: Sequence[Sequence[int]], settings: Sequence[Sequence[float]]) -> Sent:
         """What the device knows of these, sent if it is new.

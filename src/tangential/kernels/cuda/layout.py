@@ -30,7 +30,7 @@ SHORT, MEDIUM, LONG, LONGER, SLICED, ACROSS = range(6)
 """How a run is walked: whole rows of at most 16, 128, 1024 and 8192 elements, slices of rows, rows side by side."""
 
 NOTES = 6
-"""Floats of a finding: the sums ww, gg, wg and wu, rows that are not orthogonal, rows whose guess was not acted on."""
+"""Floats of a finding: the sums ww, gg, wg, wu, not 0 where a row is not orthogonal, or where a guess was not used."""
 
 SETTINGS = 10
 """Floats of a parameter group: the fields of `group` in `c/table.h`."""

@@ -46,7 +46,7 @@ def guessed(channel, guess, k):
 
 @triton.jit
 def note(findings, finding, ww, gg, wg, wu, open_, odd):
-    """One finding: sums of rows, and how many were not orthogonal, and moved by a factor that nobody asked for."""
+    """One finding: sums of rows, and not 0 where some was not orthogonal, or was moved by factor 1 (see `sure`)."""
     at = findings + finding * NOTES
     tl.store(at, ww)
     tl.store(at + 1, gg)
@@ -78,7 +78,7 @@ def apply_rows(  # noqa: PLR0915 - one pass, whose sums stay in registers
     at, cols = rows_of(here, VECTORS, T)
     tested = tl.load(run + MODE) == TESTED
     r, c = tl.arange(0, R), tl.arange(0, C)
-    all_ww, all_gg, all_wg, all_wu, open_, odd = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    all_ww, all_gg, all_wg, all_wu, flags = 0.0, 0.0, 0.0, 0.0, 0  # one register for two answers
     keeps += tl.load(run + KEEPS) + row
     for i in range(0, count.to(tl.int32), R):
         there = i + r < count
@@ -98,8 +98,8 @@ def apply_rows(  # noqa: PLR0915 - one pass, whose sums stay in registers
         if tested:
             tl.store(keeps + i + r, keep, mask=there)
             guess_keep = tl.where(guess == CHANNEL, keep, k[PLAINLY])
-            odd += tl.sum(tl.where(there & (sure(guess_keep) == 0), 1.0, 0.0), 0)
-            open_ += tl.sum(tl.where(there & (orthogonal(ww, gg, wg, cols.to(tl.float32), k) == 0), 1.0, 0.0), 0)
+            flags |= tl.max(tl.where(there & (orthogonal(ww, gg, wg, cols.to(tl.float32), k) == 0), 1, 0), 0)
+            flags |= tl.max(tl.where(there & (sure(guess_keep) == 0), 2, 0), 0)
             all_ww += tl.sum(ww, 0)
             all_gg += tl.sum(gg, 0)
             all_wg += tl.sum(wg, 0)
@@ -112,6 +112,7 @@ def apply_rows(  # noqa: PLR0915 - one pass, whose sums stay in registers
                 more = there[:, None] & ((j + c)[None, :] < cols)
                 mend(at, o + j, more, keep[:, None], k[RATE], k, T)
     if tested:
+        open_, odd = (flags & 1).to(tl.float32), (flags & 2).to(tl.float32)
         note(findings, finding, all_ww, all_gg, all_wg, all_wu, open_, odd)
 
 
