@@ -90,9 +90,28 @@ def loaded_by(statement):
 
 
 def test_importing_the_package_loads_torch_and_nothing_optional():
-    loaded = loaded_by("import torch; import tangential; print('torch')")
+    loaded = loaded_by("from tangential import *; print('torch')")  # every public name: each loads its own module
     assert "torch" in loaded
     assert not set(OPTIONAL) & set(loaded) - set(loaded_by("import torch"))
+
+
+def test_torch_is_loaded_with_the_first_public_name_and_not_before():
+    assert "torch" not in loaded_by("import tangential; tangential.__version__; dir(tangential)")
+    assert "torch" in loaded_by("import tangential; tangential.Blocks")
+
+
+@pytest.mark.parametrize("name", tangential.__all__)
+def test_public_names_are_those_of_the_modules_and_can_be_pickled(name):
+    code = "import pickle, tangential; x = getattr(tangential, NAME); assert pickle.loads(pickle.dumps(x)) is x"
+    code += "; assert NAME in dir(tangential) and NAME in vars(tangential)"
+    subprocess.run([sys.executable, "-c", code.replace("NAME", repr(name))], check=True)
+
+
+def test_unknown_name_of_the_package_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'AdamZ'"):
+        tangential.AdamZ  # noqa: B018
+    with pytest.raises(ImportError):
+        from tangential import AdamZ  # noqa: F401
 
 
 def test_a_costly_import_would_be_seen():

@@ -10,6 +10,8 @@ import torch
 from rich.console import Console
 
 from tangential.cli import app as cli
+from tangential.cli import recipes as listing
+from tangential.cli import train
 from tangential.cli.progress import Display
 from tangential.experiments.recipes import RECIPES, digits
 from tangential.experiments.recipes.jobs import jobs
@@ -182,7 +184,7 @@ def test_failure_of_our_own_is_one_line_and_points_to_debug(tangential, tmp_path
     def fail(*_, **__):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr(cli, "fit", fail)
+    monkeypatch.setattr(train, "fit", fail)
     code, _, err = tangential("train", "digits", "--smoke", "--out", tmp_path)
     assert (code, err) == (1, "tangential: RuntimeError: two lines; run again with --debug to see where\n")
 
@@ -216,6 +218,28 @@ def test_recipes_are_listed(tangential):
     code, out, _ = tangential("recipes")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == list(RECIPES)
+
+
+def test_listing_of_the_recipes_is_the_generated_one():
+    assert listing.LISTING.read_text() == listing.generated(), "run the command in tangential.cli.recipes"
+
+
+HEAVY = {"torch", "matplotlib", "numpy", "plotly", "lightning", "jinja2", "optuna"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], ["recipes"], ["recipes", "--help"], ["nope"]])
+def test_what_needs_no_library_loads_none(arguments):
+    code = "import sys; from tangential.__main__ import main\ntry: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.splitlines()[-1].split()) == set()
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_every_command_begins_with_its_line_in_the_list(tangential, name):
+    (code, out, err), (_, listed, _) = tangential(name, "--help"), tangential("--help")
+    assert (code, err) == (0, "")
+    first = " ".join(out.split("\n\n")[1].split())
+    assert first and f" {name} {first}" in " ".join(listed.split())
 
 
 def test_help_names_the_commands(tangential):
@@ -269,7 +293,7 @@ def test_stopped_command_says_how_to_resume_and_resumes_bit_for_bit(
         return fit(plan, folder, progress=shown, **way)
 
     seen = []
-    monkeypatch.setattr(cli, "fit", stop_in_the_second_run)
+    monkeypatch.setattr(train, "fit", stop_in_the_second_run)
     # tests that are started in the background are told to ignore Ctrl-C; a command in the foreground is not
     signal.signal(signal.SIGINT, signal.default_int_handler)
     stopped = tangential(*ARGUMENTS, "--out", tmp_path)

@@ -1,4 +1,4 @@
-"""The command `neighbours`."""
+"""The command `neighbours`: what a trained embedding retrieves."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from tangential.cli.inquiries import THREADS, Debug
-from tangential.experiments.runs.folder import RunFolder, make_folder
+from tangential.cli.options import THREADS, Debug
+from tangential.cli.terminal import console, print_line
+from tangential.experiments.runs.files import make_folder
+from tangential.experiments.runs.folder import RunFolder
+from tangential.experiments.tasks.retrieval import Retrieval
+from tangential.experiments.viewers.neighbours import answers
+from tangential.experiments.viewers.neighbours_page import save
+from tangential.experiments.viewers.trained_model import trained
 
 PAGE = "neighbours.html"
 
@@ -24,20 +28,14 @@ def neighbours(
     out: Annotated[Path | None, typer.Option(help=f"The page; {PAGE} in the run folder if not given.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Show what a trained embedding finds: a page of queries and their nearest neighbours."""
-    # the recipes take seconds to import that other commands need not wait
-    from tangential.experiments.tasks.retrieval import Retrieval
-    from tangential.experiments.viewers.neighbours import answers
-    from tangential.experiments.viewers.neighbours_page import save
-    from tangential.experiments.viewers.trained_model import trained
-
+    """Write a page of query images and their nearest neighbours in a trained embedding."""
     torch.set_num_threads(THREADS)
     task, model = trained(RunFolder(run), Retrieval, "retrieves no images")
     found = answers(task, model, count=count, neighbours=nearest, only_wrong=wrong)
     path = out or run / PAGE
     make_folder(path.parent)
     save(path, f"{run.parent.name} · {run.name}", task, found, only_wrong=wrong)
-    console = Console()
+    terminal = console()
     scores = ", ".join(f"{name} {value:.4f}" for name, value in found.scores.items())
-    console.print(f"{found.queries:,} queries: {scores}", highlight=False, soft_wrap=True)
-    console.print(Text(str(path), overflow="fold"), soft_wrap=True)
+    print_line(terminal, f"{found.queries:,} queries: {scores}")
+    print_line(terminal, path)

@@ -1,4 +1,9 @@
-"""What `tangential train` shows while it runs: one line per finished run, and on a terminal the run under way."""
+"""Progress of `tangential train`: one line per finished run, and on a terminal the present run with a progress bar.
+
+Lines have 80 columns at most, so that a log fits any terminal:
+
+    optimizer  seed    epoch      loss accuracy (%)    norm  effective step     left
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,13 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from tangential.cli.terminal import print_line
 from tangential.experiments.recipes.jobs import Job
+from tangential.experiments.report.text import escaped
 from tangential.experiments.task import Headline, Record
 from tangential.experiments.training.loop import Training
 
-_EVERY = 0.25  # seconds between two pictures of a step
+_EVERY = 0.25  # seconds between two updates within an epoch
 _LABEL = 12  # columns for the name of the score, so that a line has 80
 
 
@@ -22,8 +29,8 @@ class Display:
     """The progress of a list of jobs; use it in a `with` statement.
 
     Args:
-        console: Where to print. If it is no terminal, only finished runs are printed.
-        jobs: What will be trained; at least one.
+        console: Standard output. If it is no terminal, only finished runs are printed.
+        jobs: The runs of the command, finished ones too; at least one.
     """
 
     def __init__(self, console: Console, jobs: list[Job]) -> None:
@@ -37,7 +44,7 @@ class Display:
         self._live = Live(console=console, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Display:
-        self._console.print(Text(_heading(self._headline), style="bold"))
+        print_line(self._console, _heading(self._headline), style="bold")
         if self._live:
             self._live.start()
         return self
@@ -47,19 +54,19 @@ class Display:
             self._live.stop()
 
     def step(self, job: Job, training: Training) -> None:
-        """Show how far an epoch is, now and then."""
+        """Show the batch of the present epoch, at most four times a second."""
         if not self._live or time.monotonic() - self._shown < _EVERY:
             return
         self._shown = time.monotonic()
         place = f"{training.epoch + 1:>5}/{job.plan.epochs:<3} batch {training.batch} of {training.batches}"
-        line = Text(f"{job.optimizer:<10}{job.seed:>5}{place}", no_wrap=True, overflow="ellipsis")
+        line = _one_line(f"{job.optimizer:<10}{job.seed:>5}{place}")
         self._live.update(Group(line, self._bar(training.batch / training.batches)))
 
     def epoch(self, job: Job, record: Record) -> None:
-        """Show one more epoch of a job."""
+        """Count a finished epoch and show its record; print it where it is the last of its run."""
         self._trained += 1
         self._left -= 1
-        line = Text(self._line(job, record), no_wrap=True, overflow="ellipsis")
+        line = _one_line(self._line(job, record))
         finished = record["epoch"] == job.plan.epochs
         if self._live:
             self._live.update(self._bar() if finished else Group(line, self._bar()))
@@ -84,6 +91,10 @@ class Display:
         return (f"{hours}:{seconds // 60:02d}" if hours else f"{seconds // 60}") + f":{seconds % 60:02d}"
 
 
+def _one_line(text: str) -> Text:
+    return Text(escaped(text), no_wrap=True, overflow="ellipsis")
+
+
 def _heading(headline: Headline) -> str:
     label = _short(headline.label)
     return (
@@ -97,7 +108,7 @@ def _score_width(headline: Headline) -> int:
 
 
 def _short(label: str) -> str:
-    """As many of the last words as a line of 80 columns has room for: `accuracy (%)` of `attacked accuracy (%)`."""
+    """The last words of a label that 80 columns leave room for: `accuracy (%)` of `attacked accuracy (%)`."""
     words = label.split()
     while len(words) > 1 and len(" ".join(words)) > _LABEL:
         words = words[1:]

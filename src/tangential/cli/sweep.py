@@ -1,60 +1,60 @@
-"""The command that tunes: every optimizer of a recipe with the same budget."""
+"""The command `sweep`: hyperparameter search, with the same budget for every optimizer of a recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from tangential.cli.inquiries import THREADS, Debug
+from tangential.cli.options import THREADS, Debug, Smoke, Threads
+from tangential.cli.terminal import console, print_line, table
+from tangential.experiments.recipes import Recipe, choose
 from tangential.experiments.runs.environment import environment
-from tangential.experiments.runs.folder import RunFolder, make_folder
-from tangential.experiments.sweep.search_space import Range, is_range, read_ranges
+from tangential.experiments.runs.files import make_folder
+from tangential.experiments.runs.folder import RunFolder
+from tangential.experiments.sweep.search_space import is_range, read_ranges
+from tangential.experiments.sweep.study import Sweep, best
 from tangential.experiments.sweep.validation_split import ValidationSplit
 from tangential.experiments.training.devices import start
 from tangential.experiments.training.fit import fit
 from tangential.experiments.training.signals import Stop
 
-if TYPE_CHECKING:
-    from tangential.experiments.recipes import Recipe
-
 
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="What to tune; see `tangential recipes`.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `tangential recipes`.")],
     settings: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[FIELD=RANGE]...",
-            help="What to search, 'optimizers.*.lr=1e-3..1' or 'batch_size=32|64', and settings: epochs=5.",
+            help="Search space, 'optimizers.*.lr=1e-3..1' or 'batch_size=32|64', and settings: epochs=5.",
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Settings tried for each optimizer.")] = 20,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds that a trial is scored over.")] = 1,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each optimizer.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds that the score of a trial is averaged over.")] = 1,
     on: Annotated[
-        Literal["validation", "test"], typer.Option(help="Score on training data held out, or on the test data.")
+        Literal["validation", "test"], typer.Option(help="Score on a split of the training data, or on the test data.")
     ] = "validation",
-    storage: Annotated[str | None, typer.Option(help="Database of the trials; OUT/sweep.db if not given.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Database of the trials; OUT/sweep.db.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the trials' runs; runs/RECIPE-sweep.")] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Two steps on a few samples: a check that all works.")] = False,
+    smoke: Smoke = False,
     heartbeat: Annotated[
-        int, typer.Option(metavar="SECONDS", min=1, help="Silent for twice as long, a worker counts as dead.")
+        int, typer.Option(metavar="SECONDS", min=1, help="A worker without a sign for twice as long counts as dead.")
     ] = 60,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = THREADS,
+    threads: Threads = THREADS,
     debug: Debug = False,
 ) -> None:
-    """Tune each optimizer of a recipe with as many trials, baseline and projected alike.
+    """Search hyperparameters of each optimizer of a recipe, with as many trials each.
 
-    Run the same command several times at once for several workers, and again to go on.
+    Several processes with the same command share the trials; the same command again resumes the search.
     """
-    chosen, ranges = _read(recipe, settings or [], smoke=smoke)
+    fixed = [each for each in settings or [] if not is_range(each)]
+    ranges = [each for each in settings or [] if is_range(each)]
+    chosen = choose(recipe, fixed, smoke=smoke)
     task = ValidationSplit(chosen.task) if on == "validation" else chosen.task
     chosen = replace(chosen, seeds=seeds, task=task, watch_every=chosen.watch_every or 0)
     searched = read_ranges(chosen, ranges)
@@ -62,41 +62,28 @@ def sweep(
     out = out or Path("runs") / f"{recipe}-sweep"
     make_folder(out)
     torch.set_num_threads(threads)
-    console = Console()
-    best_of = {}
+    terminal = console()
+    studies = {}
     with Stop() as stop:
-        for optimizer, each in searched.items():
-            if each:
-                study = _work(chosen, optimizer, each, console, stop, trials, storage, out, heartbeat)
-                best_of[optimizer] = study
-    _print_best(console, chosen, best_of, on)
+        for optimizer, space in searched.items():
+            if space:
+                studies[optimizer] = Sweep(
+                    recipe=chosen,
+                    optimizer=optimizer,
+                    ranges=space,
+                    trials=trials,
+                    storage=storage or f"sqlite:///{out.resolve()}/sweep.db",
+                    out=out,
+                    run=_runner(chosen, stop),
+                    heartbeat=heartbeat,
+                ).work(_shower(terminal, chosen, optimizer))
+    _print_best(terminal, chosen, studies, on)
 
 
-def _read(name: str, settings: Sequence[str], *, smoke: bool) -> tuple[Recipe, list[str]]:
-    """The recipe with the plain overrides, and the ranges."""
-    from tangential.experiments.recipes import choose
-
-    recipe = choose(name, [each for each in settings if not is_range(each)], smoke=smoke)
-    return recipe, [each for each in settings if is_range(each)]
-
-
-def _work(
-    recipe: Recipe,
-    optimizer: str,
-    ranges: list[Range],
-    console: Console,
-    stop: Stop,
-    trials: int,
-    storage: str | None,
-    out: Path,
-    heartbeat: int,
-) -> Any:
-    from tangential.experiments.sweep.study import (
-        Sweep,  # Optuna and its database take a second that other commands need not wait
-    )
-
+def _runner(recipe: Recipe, stop: Stop) -> Callable[[Recipe, str, int, RunFolder], float]:
+    """The function that trains one run of a trial and returns its score."""
     fabric = start(precision=recipe.precision)
-    headline = recipe.task.headline
+    score = f"test_{recipe.task.headline.name}"
 
     def run(recipe: Recipe, optimizer: str, seed: int, folder: RunFolder) -> float:
         settings = recipe.settings(optimizer, seed)
@@ -105,40 +92,39 @@ def _work(
         folder.start(settings, environment(command=f"sweep of {recipe.name}", threads=torch.get_num_threads()))
         for _ in fit(recipe.plan(optimizer, seed), folder, fabric=fabric, stop=stop):
             pass
-        return folder.metrics()[-1][f"test_{headline.name}"]
+        return folder.metrics()[-1][score]
+
+    return run
+
+
+def _shower(terminal: Console, recipe: Recipe, optimizer: str) -> Callable[[Any], None]:
+    """The function that prints a finished trial."""
 
     def show(trial: Any) -> None:
-        score = "diverged" if trial.value is None else f"{headline.scale * trial.value:.2f}"
-        values = " ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
-        console.print(Text(f"{optimizer:<10}{trial.number:>5}{score:>10}  {values}"), soft_wrap=True)
+        print_line(terminal, f"{optimizer:<10}{trial.number:>5}{_score(recipe, trial):>10}  {_values(trial)}")
 
-    return Sweep(
-        recipe=recipe,
-        optimizer=optimizer,
-        ranges=ranges,
-        trials=trials,
-        storage=storage or f"sqlite:///{out.resolve()}/sweep.db",
-        out=out,
-        run=run,
-        heartbeat=heartbeat,
-    ).work(show)
+    return show
 
 
-def _print_best(console: Console, recipe: Recipe, studies: dict[str, Any], on: str) -> None:
-    from tangential.experiments.sweep.study import best
-
-    headline = recipe.task.headline
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("optimizer", f"{headline.label}, {on}", "trials", "best settings"):
-        table.add_column(heading, justify="left" if heading in ("optimizer", "best settings") else "right")
+def _print_best(terminal: Console, recipe: Recipe, studies: dict[str, Any], on: str) -> None:
+    rows = []
     for name, study in studies.items():
         found = best(study)
-        values = " ".join(f"{path}={_short(value)}" for path, value in found.params.items()) if found else "none"
-        score = "diverged" if found is None or found.value is None else f"{headline.scale * found.value:.2f}"
-        table.add_row(name, score, str(_finished(study)), Text(values, overflow="fold"))
-    console.print(table)
+        rows.append((name, _score(recipe, found), str(_finished(study)), _values(found) if found else "none"))
+    headings = ("optimizer", f"{recipe.task.headline.label}, {on}", "trials", "best settings")
+    terminal.print(table(headings, rows, left=(0, 3)))
     if on == "test":
-        console.print("Chosen on the test data: these scores are too good, and no fair contest.", highlight=False)
+        terminal.print("Chosen on the test data: these scores are biased upwards and no fair comparison.")
+
+
+def _score(recipe: Recipe, trial: Any) -> str:
+    if trial is None or trial.value is None:
+        return "diverged"
+    return f"{recipe.task.headline.scale * trial.value:.2f}"
+
+
+def _values(trial: Any) -> str:
+    return " ".join(f"{path}={_short(value)}" for path, value in trial.params.items())
 
 
 def _finished(study: Any) -> int:

@@ -1,0 +1,58 @@
+"""The command `inspect`: which weights of a model are scale-invariant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from tangential.cli.options import Debug
+from tangential.cli.terminal import console, print_line, table
+from tangential.experiments.runs.files import make_folder, replace_text
+from tangential.experiments.viewers.cosine_test import CosineRecord, cosine_records
+from tangential.experiments.viewers.inspection_page import save
+from tangential.experiments.viewers.model_spec import FORMS, load, parse_settings, parse_shape
+from tangential.invariances import find_invariances
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help=FORMS)],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Arguments of the model: num_classes=10")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(help="Shape of the example batch: 8x3x224x224, or 2x24 tokens.")] = None,
+    against_cosine: Annotated[
+        int, typer.Option(metavar="STEPS", min=0, help="Train for so many steps; show where the cosine test disagrees.")
+    ] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the JSON file and the HTML page.")] = Path("inspected"),
+    debug: Debug = False,
+) -> None:
+    """Find the scale-invariant weights of a model: print a table, write JSON and a page."""
+    shape = parse_shape(batch) if batch else None
+    torch.manual_seed(0)
+    subject = load(model, parse_settings(settings or []), shape)
+    make_folder(out)
+    found = find_invariances(subject.model, *subject.args, **subject.kwargs)
+    terminal = console()
+    terminal.print(found)
+    records = cosine_records(subject, found, against_cosine) if against_cosine else []
+    if records:
+        _print_cosine_test(terminal, records, against_cosine)
+    answer, page = out / "invariances.json", out / "invariances.html"
+    replace_text(answer, found.to_json())
+    save(page, model, found, records, against_cosine)
+    for path in (answer, page):
+        print_line(terminal, path)
+
+
+def _print_cosine_test(terminal: Console, records: list[CosineRecord], steps: int) -> None:
+    wrong = [each for each in records if each.wrong]
+    agreed = len(records) - len(wrong)
+    terminal.print(f"Over {steps} steps the paper's cosine test agrees on {agreed} of {len(records)} weights.")
+    if wrong:
+        headings = ("weight", "fact", "channel", "layer", "neither", "flips")
+        rows = [(e.name, e.fact, *map(str, (e.channel, e.layer, e.neither, e.flips))) for e in wrong]
+        terminal.print(table(headings, rows, left=(0, 1)))
