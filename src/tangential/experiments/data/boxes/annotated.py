@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from tangential.experiments.data.fingerprint import file_fingerprint
 from tangential.experiments.data.images.decoding import read_image
 
 Sample = tuple[Tensor, dict[str, Tensor]]
@@ -117,6 +118,12 @@ class AnnotatedImages(Dataset[Sample]):
             )
         things = [thing for thing in picture.things if not (self._training and thing.ignore)]
         return transformed(image, things, self._view, training=self._training)
+
+    def fingerprint(self) -> str:
+        """Hash of the image files and their boxes; see `tangential.experiments.data.fingerprint`."""
+        return file_fingerprint(
+            [image.path for image in self.images], [(image.size, image.things) for image in self.images]
+        )
 
 
 def transformed(

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from tangential.experiments.data.boxes.annotated import Sample, Thing, transformed
+from tangential.experiments.data.fingerprint import file_fingerprint
 from tangential.experiments.task import Split
 
 
@@ -66,6 +67,10 @@ class Drawn(Dataset[Sample]):
             raise IndexError(index)  # this is how a plain `for` knows the end
         image, things = _drawn(2 * index + self._training, self._shapes.size)
         return transformed(image, things, self._view, training=self._training)
+
+    def fingerprint(self) -> str:
+        """Hash of the settings that decide the images; see `tangential.experiments.data.fingerprint`."""
+        return file_fingerprint([], self._shapes, self._training)
 
 
 def _drawn(number: int, size: int) -> tuple[tv_tensors.Image, list[Thing]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tangential.experiments.data.cache import cache_folder, cached_tensor
+from tangential.experiments.data.fingerprint import file_fingerprint, tensor_fingerprint
 from tangential.experiments.data.images.in_memory import Batch, InMemory
 from tangential.experiments.data.images.synthetic import Gratings
 from tangential.experiments.data.locations import locate, unpacked
@@ -54,6 +55,11 @@ class Files(Dataset[Batch]):
         images = torch.stack([self.transform(_opened(self.samples[i][0])) for i in indices])
         classes = torch.tensor([self.samples[i][1] for i in indices])
         return images.float() / 255, classes, *(mark[indices] for mark in self.marks)
+
+    def fingerprint(self) -> str:
+        """Hash of the files, their classes and marks; see `tangential.experiments.data.fingerprint`."""
+        classes = [number for _, number in self.samples]
+        return file_fingerprint([path for path, _ in self.samples], classes, tensor_fingerprint(*self.marks))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from tangential.experiments.data.fingerprint import tensor_fingerprint
 from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Split
 
@@ -95,6 +96,10 @@ class Images(Dataset[Batch]):
         if images.dtype == torch.uint8:
             images = images.float() / 255
         return images, self.classes[indices], *(mark[indices] for mark in self.marks)
+
+    def fingerprint(self) -> str:
+        """Hash of the images, their classes and marks; see `tangential.experiments.data.fingerprint`."""
+        return tensor_fingerprint(self.images, self.classes, *self.marks)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tangential.experiments.data.fingerprint import tensor_fingerprint
 from tangential.experiments.data.sounds.decoding import Sounds, cached_sounds
 from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Split
@@ -70,6 +71,15 @@ class Clips(Dataset[Batch]):
             for window, offset in zip(row, offsets, strict=True):
                 self._fill(window, clip, offset)
         return waves[:, 0] if self._chunks is None else waves, self.targets[chosen]
+
+    def fingerprint(self) -> str:
+        """Hash of the clips, up to 4,096 samples of the middle of each, and of their targets.
+
+        See `tangential.experiments.data.fingerprint`.
+        """
+        starts, counts = self._starts + (self.lengths - 4096).clamp(0) // 2, self.lengths.clamp(max=4096)
+        middles = [self._all[begin : begin + count] for begin, count in zip(starts, counts, strict=True)]
+        return tensor_fingerprint(self.lengths, self.targets, *middles)
 
     def _places(self, spare: Tensor) -> Tensor:
         """Where the window starts in a longer sound, or a shorter sound in the window, `(batch, chunks)`.

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from tangential.experiments.data.fingerprint import tensor_fingerprint
+
 IGNORED = -100
 """The target where a shorter stream has ended; torch's own mark."""
 
@@ -68,6 +70,10 @@ class Streams(Dataset[Segment]):
     def tokens(self) -> int:
         """How long the text is."""
         return len(self._text)
+
+    def fingerprint(self) -> str:
+        """Hash of the text's tokens; see `tangential.experiments.data.fingerprint`."""
+        return tensor_fingerprint(self._text)
 
     def __getitem__(self, key: tuple[int, int]) -> Segment:
         """Give one segment.
