@@ -1,4 +1,4 @@
-"""The tables of docs/invariance.md: the zoo, the paper's test beside the facts, and what an analysis costs.
+"""The tables of docs/invariance.md: the zoo, the paper's cosine test beside the analysis, and what an analysis costs.
 
     python benchmarks/invariance.py               all of them
     python benchmarks/invariance.py zoo|test|cost one of them
@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tangential.experiments.viewers.cosine_test import Dispute, disputes
-from tangential.experiments.viewers.model_spec import Subject
+from tangential.experiments.viewers.cosine_test import CosineRecord, cosine_records
+from tangential.experiments.viewers.model_spec import ModelAndBatch
 from tangential.invariances import find_invariances
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +37,7 @@ KINDS = ("channel", "groups", "layer", "partial", "none", "joint", "near", "dead
 def zoo() -> str:
     """Matrices by answer, for every model of the tests."""
     sys.path.insert(0, str(ROOT / "tests"))
-    models = importlib.import_module("test_invariances_zoo")
+    models = importlib.import_module("invariances.test_zoo")
     lines = [f"| model | parameters | {' | '.join(KINDS)} |", "| --- " * (2 + len(KINDS)) + "|"]
     for name, model in {**models.SMALL, **models.BIG}.items():
         torch.manual_seed(0)
@@ -82,7 +82,7 @@ def digits_resnet() -> tuple[nn.Module, Callable[[], Any]]:
 def text_gpt() -> tuple[nn.Module, Callable[[], Any]]:
     """A GPT of two layers with QK-norm on characters: the source of Python's own `inspect`."""
     sys.path.insert(0, str(ROOT / "tests"))
-    gpt = importlib.import_module("zoo").GPT
+    gpt = importlib.import_module("support.zoo").GPT
     text = torch.tensor([min(ord(c), 127) for c in inspect.getsource(inspect)])
 
     def draw() -> Any:
@@ -108,12 +108,12 @@ def test(steps: int = 200) -> str:
         torch.manual_seed(0)
         model, draw = build()
         found = find_invariances(model, draw()[0])
-        seen = disputes(Subject(Batches(model, draw, cross_entropy)), found, steps)
+        seen = cosine_records(ModelAndBatch(Batches(model, draw, cross_entropy)), found, steps)
         lines.append(f"| {name} | {steps} | {_counts(seen, steps)} |")
     return "\n".join(lines)
 
 
-def _counts(seen: list[Dispute], steps: int) -> str:
+def _counts(seen: list[CosineRecord], steps: int) -> str:
     variant = [each for each in seen if not each.invariant]
     known = [each for each in seen if each.invariant]
     cells = [

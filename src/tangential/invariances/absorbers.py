@@ -1,8 +1,10 @@
 """Which call absorbs the scale of a weight.
 
-The model runs twice, once as it is and once with every accepted block rescaled. A result that differs carries the
-names of the rescaled weights that went into it; a call whose inputs carry names and whose result is the same has
-absorbed them. No rule about any operation is needed.
+The model runs twice, once as it is and once with every accepted block rescaled. The first run stores a checksum (the
+sum and the norm) of every tensor that a torch function returns, in the order of the calls. In the second, a result
+whose checksum differs carries the names of the rescaled weights that went into it; a call whose inputs carry names
+and whose result is the same has absorbed them. No rule about any operation is needed. Where the two runs take
+different routes, the calls no longer pair up, and nothing is recorded: no explanation is better than a wrong one.
 """
 
 from __future__ import annotations
@@ -15,36 +17,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tangential.invariances.float64 import Exact
+from tangential.invariances.float64 import Float64Mode
 from tangential.invariances.verdicts import Absorber
 
 _SAME = 1e-8
 _MARK = "_tangential_carried"
 
-Print = tuple[str, list[tuple[float, float]]]
+Checksum = tuple[str, list[tuple[float, float]]]
 """An operation's name, and the sum and the norm of every tensor it returned."""
 
 
-class Trace(Exact):
+class Trace(Float64Mode):
     """Records what each call returns or, given such a record, which weights' scales each result still carries.
 
     Args:
         model: The model that will run.
         weights: The weights that are rescaled in this run, by name.
-        prints: What a run without rescaling recorded; without it, this run records.
+        checksums: What a run without rescaling recorded; without it, this run records.
 
     Attributes:
-        prints: What this run recorded.
+        checksums: What this run recorded.
         absorbed: Where the scale of each weight was absorbed, in the order of the run; some may have no answer.
     """
 
-    def __init__(self, model: nn.Module, weights: Mapping[str, Tensor] | None = None, prints: Sequence[Print] = ()):
+    def __init__(
+        self, model: nn.Module, weights: Mapping[str, Tensor] | None = None, checksums: Sequence[Checksum] = ()
+    ):
         super().__init__()
-        self.prints: list[Print] = []
+        self.checksums: list[Checksum] = []
         self.absorbed: dict[str, list[Absorber]] = defaultdict(list)
         self._model = model
         self._weights = weights or {}
-        self._expected = prints
+        self._expected = checksums
         self._calls = 0
         self._modules: list[tuple[str, nn.Module]] = [("", model)]
 
@@ -59,16 +63,16 @@ class Trace(Exact):
 
     def _record(self, op: str, results: list[Tensor], carried: frozenset[str]) -> None:
         if not self._expected:
-            self.prints.append((op, [_print(result) for result in results]))
+            self.checksums.append((op, [_checksum(result) for result in results]))
         elif carried:
             self._follow(op, results, carried)
         self._calls += 1
 
     def _follow(self, op: str, results: list[Tensor], carried: frozenset[str]) -> None:
-        name, prints = self._expected[self._calls] if self._calls < len(self._expected) else ("", [])
-        if name != op or len(prints) != len(results):
-            return  # the two runs took different ways; say nothing rather than something wrong
-        same = [_agree(before, _print(result)) for before, result in zip(prints, results, strict=True)]
+        name, checksums = self._expected[self._calls] if self._calls < len(self._expected) else ("", [])
+        if name != op or len(checksums) != len(results):
+            return  # the two runs took different routes: no explanation rather than a wrong one
+        same = [_agree(before, _checksum(result)) for before, result in zip(checksums, results, strict=True)]
         for result, unchanged in zip(results, same, strict=True):
             setattr(result, _MARK, frozenset() if unchanged else carried)
         # A view of the part that was not rescaled absorbs nothing.
@@ -84,7 +88,7 @@ class Trace(Exact):
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Know which module is running, and mark the weights."""
+        """Keep the stack of running modules, and mark the weights with their names."""
         handles = [handle for name, module in self._model.named_modules() for handle in self._hooks(name, module)]
         for name, weight in self._weights.items():
             setattr(weight, _MARK, frozenset((name,)))
@@ -116,7 +120,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         yield from _tensors(list(value.values()))
 
 
-def _print(tensor: Tensor) -> tuple[float, float]:
+def _checksum(tensor: Tensor) -> tuple[float, float]:
     tensor = tensor.detach()
     tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     return float(tensor.sum()), float(torch.linalg.vector_norm(tensor))

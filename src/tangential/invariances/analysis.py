@@ -1,4 +1,13 @@
-"""The analysis: sample, judge by Euler's identity, confirm by rescaling, find reasons, look at the real epsilons."""
+"""The analysis: sample, judge by Euler's identity, confirm by rescaling, find reasons, measure with the real epsilons.
+
+The order is that of certainty. (1) Samples: gradients at a few generic points, until each weight that is used at all
+was used in `samples` of them. (2) Euler's identity gives each weight its finest invariant cut, or a verdict without
+blocks (variant, dead, unused, frozen, inconclusive). It is a statement about a neighbourhood of the points. (3) A
+finite rescaling of all cuts at once confirms it far from there, or halving finds which weights to reject. A cut into
+unequal blocks that fails may have been chance among thousands of possible ones: it gets more samples, once. (4)
+Weights without blocks are compared with their module's other parameters (joint) and with what an epsilon out of reach
+would leave (near). (5) Accepted cuts are measured once more with the model's own epsilons.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +19,12 @@ from torch import Tensor, nn
 
 from tangential.blocks import Blocks
 from tangential.invariances.euler import Samples
-from tangential.invariances.example_call import Call
+from tangential.invariances.example_call import ExampleCall
 from tangential.invariances.joint import partners
 from tangential.invariances.partition import finest
 from tangential.invariances.probe import Probe
 from tangential.invariances.rescaling import Rescaling, same_outputs
-from tangential.invariances.residuals import likely_causes, nearly, real_residuals
+from tangential.invariances.residuals import likely_causes, near_residual, real_residuals
 from tangential.invariances.verdicts import Absorber, Verdict, kind_and_label
 
 Verdicts = dict[str, Verdict]
@@ -34,13 +43,13 @@ _ROUNDING = (
 )
 
 
-def analyse(model: nn.Module, call: Call, samples: int, seed: int) -> Verdicts:
+def analyse(model: nn.Module, call: ExampleCall, samples: int, seed: int) -> Verdicts:
     """The verdict on every parameter of `model`, in its order."""
     survey = _Survey(Probe(model, call, seed))
     survey.take(samples)
     verdicts = {name: _judge(name, weight, survey.seen) for name, weight in survey.probe.parameters.items()}
     verdicts = _confirmed(verdicts, survey, samples)
-    verdicts = _with_joint(_doubted(verdicts), survey)
+    verdicts = _with_joint(_without_doubtful_dead(verdicts), survey)
     verdicts = _with_near(verdicts, survey)
     return _with_real_residuals(verdicts, survey)
 
@@ -143,7 +152,7 @@ def _rejected(verdict: Verdict) -> Verdict:
     return replace(verdict, kind="none", blocks=None, reason=reason)
 
 
-def _doubted(verdicts: Verdicts) -> Verdicts:
+def _without_doubtful_dead(verdicts: Verdicts) -> Verdicts:
     """Where the gradient of a whole matrix is rounding, that of a vector says nothing either."""
     if not any(verdict.reason == _ROUNDING for verdict in verdicts.values()):
         return verdicts
@@ -164,7 +173,7 @@ def _with_near(verdicts: Verdicts, survey: _Survey) -> Verdicts:
         for name, verdict in verdicts.items()
         if verdict.kind == "none"
         and not verdict.reason
-        and (residual := nearly(survey.seen.of(name), verdict.shape)) is not None
+        and (residual := near_residual(survey.seen.of(name), verdict.shape)) is not None
     }
     causes = likely_causes(survey.probe, residuals, survey.seen, survey.last)
     near = {n: replace(verdicts[n], kind="near", residual=residuals[n], reason=causes[n]) for n in causes}

@@ -1,4 +1,4 @@
-"""A float64 copy of the user's model, and what cannot be copied.
+"""Float64 copy of the user's model, and refusal of models that cannot be copied or analysed.
 
 The copy is the only thing the analysis ever runs or changes. Parameters and buffers are copied straight to float64,
 without a float32 copy in between, so that the copy costs 8 bytes per parameter.
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import Parameter, is_lazy
 
-from tangential.invariances.float64 import wide
+from tangential.invariances.float64 import float64_dtype
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -74,15 +74,17 @@ def _unusable(parameter: Tensor) -> str:
     return ""
 
 
-def double_copy(model: nn.Module) -> nn.Module:
+def float64_copy(model: nn.Module) -> nn.Module:
     """A deep copy of `model` in float64, in training mode if the whole model was in evaluation mode.
 
     Raises:
         ValueError: The model holds something that Python cannot copy.
         MemoryError: The copy, 8 bytes per parameter, does not fit.
     """
-    memo: dict[int, Any] = {id(parameter): _double(parameter) for parameter in model.parameters() if _plain(parameter)}
-    memo |= {id(buffer): _double(buffer) for buffer in model.buffers()}
+    memo: dict[int, Any] = {
+        id(parameter): _float64_twin(parameter) for parameter in model.parameters() if _plain(parameter)
+    }
+    memo |= {id(buffer): _float64_twin(buffer) for buffer in model.buffers()}
     memo |= {id(tensor): tensor.detach().clone() for tensor in _derived_tensors(model)}
     try:
         twin = copy.deepcopy(model, memo).double()
@@ -100,12 +102,12 @@ def _plain(parameter: Tensor) -> bool:
     return type(parameter) is Parameter
 
 
-def _double(tensor: Tensor) -> Tensor:
-    twin = tensor.detach().to(home(tensor.device), wide(tensor.dtype), copy=True)
+def _float64_twin(tensor: Tensor) -> Tensor:
+    twin = tensor.detach().to(analysis_device(tensor.device), float64_dtype(tensor.dtype), copy=True)
     return Parameter(twin, requires_grad=tensor.requires_grad) if isinstance(tensor, Parameter) else twin
 
 
-def home(device: torch.device) -> torch.device:
+def analysis_device(device: torch.device) -> torch.device:
     """Where a tensor of this device is analysed: there, or on the CPU if the device has no float64."""
     return torch.device("cpu") if device.type == "mps" else device
 

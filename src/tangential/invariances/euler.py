@@ -3,6 +3,12 @@
 A loss that does not change when a block of a weight is rescaled has a gradient at right angles to that block (arXiv
 2006.08217, section 2.1; Euler's identity for degree 0). The converse holds when it is so at every point, and a few
 random points of a real network stand for every point.
+
+Of each gradient only three numbers a row are kept, along dimension 0, along dimension 1 where rows of dimension 0 do
+not vanish one by one, and along further ones where the whole vanishes; the gradient is freed at once, so that the
+analysis of a large model holds one gradient at a time. A sample is informative for a weight if its gradient is more
+than 1e-11 of the sample's largest: stochastic depth and routing leave weights out, and a true gradient of zero
+arrives as rounding of that size. Verdicts rest on informative samples alone.
 """
 
 from __future__ import annotations

@@ -10,18 +10,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tangential.invariances.copying import home
-from tangential.invariances.float64 import wide
+from tangential.invariances.copying import analysis_device
+from tangential.invariances.float64 import float64_dtype
 from tangential.invariances.isolation import out_of_memory
 
 
 @dataclass(frozen=True)
-class Call:
+class ExampleCall:
     """How the user runs the model: `model(*args, **kwargs)`, or `forward(model, *args, **kwargs)`.
 
     Example:
         >>> import torch
-        >>> print(Call(None, (torch.zeros(4, 3),), {"mask": None}))
+        >>> print(ExampleCall(None, (torch.zeros(4, 3),), {"mask": None}))
         model(float32[4, 3], mask=None)
     """
 
@@ -113,7 +113,7 @@ def _is_cache(value: Any) -> bool:
 
 def _fresh(value: Any) -> Any:
     if isinstance(value, Tensor):
-        twin = value.detach().to(home(value.device), wide(value.dtype), copy=True)
+        twin = value.detach().to(analysis_device(value.device), float64_dtype(value.dtype), copy=True)
         return twin.requires_grad_(value.requires_grad)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*map(_fresh, value))

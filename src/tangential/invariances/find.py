@@ -10,8 +10,8 @@ from torch import nn
 
 from tangential.invariances.analysis import analyse
 from tangential.invariances.copying import refuse, unwrapped
-from tangential.invariances.example_call import Call
-from tangential.invariances.isolation import advising_on_memory, undisturbed
+from tangential.invariances.example_call import ExampleCall
+from tangential.invariances.isolation import isolated, memory_advice
 from tangential.invariances.result import Invariances
 
 
@@ -24,7 +24,7 @@ def find_invariances(
     seed: int = 0,
     **kwargs: Any,
 ) -> Invariances:
-    """Find which weights may be rescaled, in which blocks, without changing the loss.
+    """Scale-invariant weights of a model: which may be rescaled, in which blocks, without changing the loss.
 
     The model runs a few times on one example batch, in float64, on a copy; the model itself, its random states and
     its mode stay as they are. A block `b` of a weight is scale-invariant exactly if `<w_b, dL/dw_b> = 0` everywhere
@@ -73,8 +73,8 @@ def find_invariances(
         raise TypeError(f"find_invariances: forward={forward!r} must be callable; {_CLASH}")
     target = unwrapped(model)
     refuse(target)
-    with undisturbed(), advising_on_memory():
-        verdicts = analyse(target, Call(forward, args, kwargs), samples, seed)
+    with isolated(), memory_advice():
+        verdicts = analyse(target, ExampleCall(forward, args, kwargs), samples, seed)
     notes = () if target.training else (_EVALUATION,)
     parameters = dict(target.named_parameters())
     found = Invariances(verdicts.values(), parameters=parameters, aliases=_aliases(target), notes=notes)

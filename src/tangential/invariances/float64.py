@@ -2,7 +2,7 @@
 
 Scale invariance of a real network is approximate twice over: float32 rounds, and every normalisation adds an epsilon.
 In float64 with the epsilons taken away it is exact to about 1e-14, and one threshold tells invariant from variant.
-Models cast down and hide epsilons in many places, so `Exact` looks at every torch function that the model calls.
+Models cast down and hide epsilons in many places, so `Float64Mode` looks at every torch function that the model calls.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 TINY = 1e-20
 """What every epsilon is shrunk to: far below float64's rounding, yet not 0, where a dead channel would give NaN."""
 
-_WIDE = {
+_FLOAT64 = {
     torch.float32: torch.float64,
     torch.float16: torch.float64,
     torch.bfloat16: torch.float64,
@@ -47,7 +47,7 @@ _EPS_POSITION: dict[Callable[..., Any], int] = {
 }
 
 
-class Exact(TorchFunctionMode):
+class Float64Mode(TorchFunctionMode):
     """While active, every torch function computes in float64 and, unless `keep_eps`, with epsilons shrunk to `TINY`."""
 
     def __init__(self, keep_eps: bool = False):
@@ -55,23 +55,23 @@ class Exact(TorchFunctionMode):
         self.keep_eps = keep_eps
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call `func` with its arguments lifted to float64."""
+        """Call `func` with its arguments converted to float64."""
         if func in _CASTS:
             func = torch.Tensor.double
         elif getattr(func, "__name__", "") == "_grouped_mm":
             func = _grouped_product
-        args, kwargs = _lifted_arguments(func, args, kwargs or {})
+        args, kwargs = _float64_arguments(func, args, kwargs or {})
         if not self.keep_eps:
             args, kwargs = _without_eps(func, args, kwargs)
         return func(*args, **kwargs)
 
 
-def _lifted_arguments(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+def _float64_arguments(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     name = getattr(func, "__name__", "")
     if name in ("__get__", "__set__"):  # attributes, such as a gradient that must keep its type
         return args, kwargs
     kept = 1 if _is_in_place(name) else 0
-    return (*args[:kept], *map(_lifted, args[kept:])), {name: _lifted(value) for name, value in kwargs.items()}
+    return (*args[:kept], *map(_to_float64, args[kept:])), {name: _to_float64(value) for name, value in kwargs.items()}
 
 
 def _is_in_place(name: str) -> bool:
@@ -79,13 +79,13 @@ def _is_in_place(name: str) -> bool:
     return name == "__setitem__" or (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
 
 
-def _lifted(value: Any) -> Any:
+def _to_float64(value: Any) -> Any:
     if isinstance(value, torch.dtype):
-        return wide(value)
+        return float64_dtype(value)
     if isinstance(value, Tensor):
-        return value.to(wide(value.dtype))
+        return value.to(float64_dtype(value.dtype))
     if type(value) in (list, tuple):
-        return type(value)(map(_lifted, value))
+        return type(value)(map(_to_float64, value))
     return value
 
 
@@ -107,9 +107,9 @@ def _grouped_product(rows: Tensor, matrices: Tensor, *, offs: Tensor | None = No
     return torch.cat([part @ matrix for part, matrix in zip(parts, matrices, strict=True)])
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
+def float64_dtype(dtype: torch.dtype) -> torch.dtype:
     """Float64 for the narrower floating point types, complex128 for complex64, and any other type itself."""
-    return _WIDE.get(dtype, dtype)
+    return _FLOAT64.get(dtype, dtype)
 
 
 def _without_eps(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""What a run of a model takes from the process around it, and giving it back."""
+"""Process-wide state that a run of a model touches, put back afterwards: random states, grad mode, default dtype."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def isolated() -> Iterator[None]:
     """Leave Python's, NumPy's and torch's random states, and torch's default dtype and grad mode, as they were.
 
     Inside, the default dtype is float64 and gradients are on.
 
     Example:
-        >>> with undisturbed():
+        >>> with isolated():
         ...     seed_everything(0), torch.zeros(1).dtype
         (None, torch.float64)
         >>> torch.zeros(1).dtype
@@ -49,7 +49,7 @@ def seed_everything(seed: int) -> None:
 
 
 @contextlib.contextmanager
-def advising_on_memory() -> Iterator[None]:
+def memory_advice() -> Iterator[None]:
     """Pass on that memory ran out, with what to try."""
     try:
         yield

@@ -1,4 +1,11 @@
-"""The probe: a float64 copy of the model at a generic point, run on the user's batch."""
+"""The probe: a float64 copy of the model at a generic point, run on the user's batch.
+
+Every pass (`outputs`, `gradients`) starts from the same state: running statistics and power iterations are put back,
+all random sources are seeded, the batch is a fresh copy. So two passes differ only in what the analysis changed
+between them, and equal outputs mean that the change did not matter. Gradients are read in hooks as they arrive and
+freed, one at a time, so the peak memory is the copy (8 bytes per parameter), the activations of one pass and one
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from tangential.invariances.copying import double_copy
-from tangential.invariances.example_call import Call
-from tangential.invariances.float64 import Epsilons, Exact
+from tangential.invariances.copying import float64_copy
+from tangential.invariances.example_call import ExampleCall
+from tangential.invariances.float64 import Epsilons, Float64Mode
 from tangential.invariances.generic import jitter, make_generic
 from tangential.invariances.isolation import eagerly, seed_everything
 
-Read = Callable[[str, Tensor, Tensor], None]
+GradientReader = Callable[[str, Tensor, Tensor], None]
 """Takes a parameter's name, its weight and its gradient, which is freed afterwards."""
 
 
@@ -26,8 +33,8 @@ class Probe:
         parameters: Its parameters by the names the user's model has for them.
     """
 
-    def __init__(self, model: nn.Module, call: Call, seed: int):
-        self.model = double_copy(model)
+    def __init__(self, model: nn.Module, call: ExampleCall, seed: int):
+        self.model = float64_copy(model)
         self.parameters = dict(self.model.named_parameters())
         self._users = {id(parameter) for parameter in model.parameters()}
         self._call = call
@@ -41,20 +48,20 @@ class Probe:
         """Move to another generic point."""
         jitter(self.model, self._generator)
 
-    def outputs(self, seed: int, mode: Exact | None = None) -> list[Tensor]:
+    def outputs(self, seed: int, mode: Float64Mode | None = None) -> list[Tensor]:
         """What the model returns with this seed, without its history: every tensor that a loss could be made of."""
-        with eagerly(), mode or Exact():
+        with eagerly(), mode or Float64Mode():
             return [tensor.detach() for tensor in self._forward(seed)]
 
-    def gradients(self, seed: int, read: Read, keep_eps: bool = False) -> list[Tensor]:
+    def gradients(self, seed: int, read: GradientReader, keep_eps: bool = False) -> list[Tensor]:
         """Send a random cotangent back through the model, hand every gradient to `read` and free it.
 
         Returns:
             The outputs, as `outputs` gives them.
         """
-        with eagerly(), Exact(keep_eps), self._reading(read):
+        with eagerly(), Float64Mode(keep_eps), self._reading(read):
             found = self._forward(seed)
-            with _spared(self._strangers(found)):
+            with _gradients_kept(self._foreign_leaves(found)):
                 # Inside the mode, for activation checkpointing runs the model again here.
                 torch.autograd.backward(found, _cotangents(found, seed))
         return [tensor.detach() for tensor in found]
@@ -98,7 +105,7 @@ class Probe:
                 setattr(self.model.get_submodule(owner), attribute, value.clone())
 
     @contextlib.contextmanager
-    def _reading(self, read: Read) -> Iterator[None]:
+    def _reading(self, read: GradientReader) -> Iterator[None]:
         def hook(name: str) -> Callable[[Tensor], None]:
             def take(parameter: Tensor) -> None:
                 assert parameter.grad is not None  # the hook runs when the gradient is there
@@ -115,13 +122,13 @@ class Probe:
             for handle in handles:
                 handle.remove()
 
-    def _strangers(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+    def _foreign_leaves(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         """Trainable tensors that are not the copy's: those of a loss with weights of its own."""
         ours = {id(parameter) for parameter in self.parameters.values()}
-        strangers = [leaf for leaf in _leaves(outputs) if id(leaf) not in ours]
-        if any(id(leaf) in self._users for leaf in strangers):
+        foreign = [leaf for leaf in _leaves(outputs) if id(leaf) not in ours]
+        if any(id(leaf) in self._users for leaf in foreign):
             raise ValueError("find_invariances: forward= used the user's own model; it must use the copy it is given")
-        return strangers
+        return foreign
 
 
 def _leaves(outputs: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -139,7 +146,7 @@ def _leaves(outputs: Sequence[Tensor]) -> Iterator[Tensor]:
 
 
 @contextlib.contextmanager
-def _spared(tensors: Sequence[Tensor]) -> Iterator[None]:
+def _gradients_kept(tensors: Sequence[Tensor]) -> Iterator[None]:
     """Give tensors that are not ours their gradients back."""
     kept = [tensor.grad for tensor in tensors]
     for tensor in tensors:

@@ -2,7 +2,7 @@
 
 Euler's identity looks at one point. A clipped activation such as ReLU6 is invariant near it and not far away, so all
 accepted blocks are rescaled at once by powers of two, up and down, and the outputs must stay. If they do not, halving
-finds which weights are to blame.
+finds which weights to reject.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Rescaling:
         self._runs_left = _MOST_RUNS
         plain = Trace(probe.model)
         self.expected = self._outputs(plain)
-        self._prints = plain.prints
+        self._checksums = plain.checksums
 
     def confirm(self, cuts: Cuts) -> tuple[set[str], dict[str, list[Absorber]]]:
         """Rescale everything in `cuts`.
@@ -52,25 +52,25 @@ class Rescaling:
         """
         if not cuts:
             return set(), {}
-        absorbed, fine = self._followed(cuts)
-        wrong = set() if fine else self._guilty(list(cuts), cuts, _UP)
-        wrong |= self._guilty([name for name in cuts if name not in wrong], cuts, _DOWN)
+        absorbed, fine = self._traced(cuts)
+        wrong = set() if fine else self._refuted(list(cuts), cuts, _UP)
+        wrong |= self._refuted([name for name in cuts if name not in wrong], cuts, _DOWN)
         if wrong:
-            absorbed, _ = self._followed({name: blocks for name, blocks in cuts.items() if name not in wrong})
+            absorbed, _ = self._traced({name: blocks for name, blocks in cuts.items() if name not in wrong})
         return wrong, absorbed
 
-    def _followed(self, cuts: Cuts) -> tuple[dict[str, list[Absorber]], bool]:
-        trace = Trace(self._probe.model, {name: self._probe.parameters[name] for name in cuts}, self._prints)
+    def _traced(self, cuts: Cuts) -> tuple[dict[str, list[Absorber]], bool]:
+        trace = Trace(self._probe.model, {name: self._probe.parameters[name] for name in cuts}, self._checksums)
         return trace.absorbed, self._holds(cuts, _UP, trace)
 
-    def _guilty(self, names: Sequence[str], cuts: Cuts, exponents: Exponents) -> set[str]:
+    def _refuted(self, names: Sequence[str], cuts: Cuts, exponents: Exponents) -> set[str]:
         if not names or self._holds({name: cuts[name] for name in names}, exponents):
             return set()
         # Out of runs: what is not confirmed is not accepted.
         if len(names) == 1 or self._runs_left <= 0:
             return set(names)
         half = len(names) // 2
-        return self._guilty(names[:half], cuts, exponents) | self._guilty(names[half:], cuts, exponents)
+        return self._refuted(names[:half], cuts, exponents) | self._refuted(names[half:], cuts, exponents)
 
     def _holds(self, cuts: Cuts, exponents: Exponents, trace: Trace | None = None) -> bool:
         self._runs_left -= 1

@@ -21,7 +21,7 @@ _ROUNDED = 1e-5
 """Float32 leaves a residual below this; one above that does not fade with the scale is an ordinary variant weight's."""
 
 
-def nearly(sums: Mapping[int, Tensor], shape: tuple[int, ...]) -> float | None:
+def near_residual(sums: Mapping[int, Tensor], shape: tuple[int, ...]) -> float | None:
     """The residual of a cut that is invariant up to a little more than rounding, or None if there is none.
 
     Args:

@@ -14,8 +14,7 @@ from tangential.blocks import Blocks
 from tangential.invariances import table
 from tangential.invariances.param_groups import Decays, grouped
 from tangential.invariances.parameter_names import matching, unprefixed
-from tangential.invariances.verdicts import KINDS, Absorber, Verdict, kind_and_label
-from tangential.invariances.words import explained
+from tangential.invariances.verdicts import KINDS, Absorber, Verdict, explained, kind_and_label
 
 if TYPE_CHECKING:
     from rich.table import Table

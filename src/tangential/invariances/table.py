@@ -1,4 +1,4 @@
-"""The answer as a table: one line for many similar weights, so that a network fits a screen."""
+"""The answer as a table: one line for many similar weights, so that a network fits on a screen."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from support.weights import tangent
-from tangential.experiments.viewers.cosine_test import disputes, view_of
+from tangential.experiments.viewers.cosine_test import cosine_records, cosine_view
 from tangential.experiments.viewers.inspection_page import save
-from tangential.experiments.viewers.model_spec import Subject, load, parse_settings, parse_shape
+from tangential.experiments.viewers.model_spec import ModelAndBatch, load, parse_settings, parse_shape
 from tangential.invariances import Invariances, find_invariances
 from tangential.invariances.verdicts import Verdict
 
@@ -91,22 +91,22 @@ def test_shapes_that_are_none_are_refused(text):
 def test_views_are_those_of_the_paper():
     w = torch.randn(4, 50)
     x = torch.randn(4, 50)
-    assert view_of(w, tangent(w, x)) == "channel"
-    assert view_of(w, x - w * ((w * x).sum() / (w * w).sum())) == "layer"
-    assert view_of(w, w) == "none"
+    assert cosine_view(w, tangent(w, x)) == "channel"
+    assert cosine_view(w, x - w * ((w * x).sum() / (w * w).sum())) == "layer"
+    assert cosine_view(w, w) == "none"
 
 
 def test_the_paper_test_agrees_on_a_plain_batch_norm_net(file):
     subject = load(f"{file}:build", {}, None)
     found = find_invariances(subject.model, *subject.args)
-    (only,) = disputes(subject, found, 5)
+    (only,) = cosine_records(subject, found, 5)
     assert (only.fact, only.channel, only.wrong) == ("channel", 5, 0)
 
 
 def test_disagreements_are_counted():
-    subject = Subject(nn.Linear(3, 2), (torch.randn(4, 3),))
+    subject = ModelAndBatch(nn.Linear(3, 2), (torch.randn(4, 3),))
     found = Invariances([Verdict("weight", (2, 3), "none"), Verdict("bias", (2,), "none")])
-    (only,) = disputes(subject, found, 8)
+    (only,) = cosine_records(subject, found, 8)
     assert only.false_hits == only.channel + only.layer == only.wrong
     assert only.channel + only.layer + only.neither == 8
 

@@ -1,4 +1,4 @@
-"""The paper's test beside the facts: who was projected by a cosine over some real steps, and who should have been."""
+"""The paper's cosine test over real training steps, beside the blocks that `find_invariances` found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tangential.algorithm import Projection, Reduction, cosine_views
 from tangential.backends.rows import dots, view_sums
 from tangential.blocks import Blocks
-from tangential.experiments.viewers.model_spec import Subject
+from tangential.experiments.viewers.model_spec import ModelAndBatch
 from tangential.invariances import Invariances
 from tangential.optimizers import AdamP
 
@@ -24,12 +24,12 @@ _OVER = Reduction(total=torch.sum, largest=torch.max, where=torch.where)
 
 
 @dataclass(frozen=True)
-class Dispute:
-    """How the paper's test saw one weight.
+class CosineRecord:
+    """Decisions of the paper's cosine test on one weight, counted over training steps.
 
     Args:
         name: The parameter.
-        fact: What the analysis says, as the table labels it.
+        fact: The analysis's label, as in the table.
         invariant: Whether it has blocks.
         channel: Steps in which the channel view fired.
         layer: Steps in which the layer view did.
@@ -64,15 +64,15 @@ class Dispute:
 
     @property
     def wrong(self) -> int:
-        """Steps in which the test and the facts disagree."""
+        """Steps in which the test and the analysis disagree."""
         return self.false_hits + self.misses + self.wrong_view
 
 
-def view_of(w: Tensor, g: Tensor) -> str:
-    """What the paper's test says of a weight and its gradient: "channel", "layer" or "none".
+def cosine_view(w: Tensor, g: Tensor) -> str:
+    """The view that passes the paper's cosine test on a weight and its gradient: "channel", "layer" or "none".
 
     Example:
-        >>> view_of(torch.eye(2), torch.eye(2).flip(0)), view_of(torch.eye(2), torch.eye(2))
+        >>> cosine_view(torch.eye(2), torch.eye(2).flip(0)), cosine_view(torch.eye(2), torch.eye(2))
         ('channel', 'none')
     """
     sums = tuple(view_sums(w, g, partial(dots, dim=0)))
@@ -80,14 +80,14 @@ def view_of(w: Tensor, g: Tensor) -> str:
     return "channel" if by_channel else "layer" if by_layer else "none"
 
 
-def disputes(subject: Subject, found: Invariances, steps: int, *, lr: float = 1e-3) -> list[Dispute]:
-    """Train the subject's model with AdamP for some steps and ask the paper's test about each weight at each step.
+def cosine_records(subject: ModelAndBatch, found: Invariances, steps: int, *, lr: float = 1e-3) -> list[CosineRecord]:
+    """Train a model with AdamP for some steps and apply the paper's cosine test to each weight at each step.
 
     The loss is the model's own where its output has one, else the squared distance to a fixed random target.
 
     Args:
         subject: The model, which is changed, and its batch.
-        found: The facts.
+        found: What `find_invariances` found in it.
         steps: At least 1.
         lr: Learning rate.
 
@@ -105,15 +105,15 @@ def disputes(subject: Subject, found: Invariances, steps: int, *, lr: float = 1e
         _loss(model(*subject.args, **subject.kwargs), targets).backward()
         for name, parameter in _matrices(model):
             if parameter.grad is not None:
-                seen.setdefault(name, []).append(view_of(parameter.detach(), parameter.grad))
+                seen.setdefault(name, []).append(cosine_view(parameter.detach(), parameter.grad))
         optimizer.step()
-    return [_dispute(name, views, found) for name, views in seen.items()]
+    return [_record(name, views, found) for name, views in seen.items()]
 
 
-def _dispute(name: str, views: list[str], found: Invariances) -> Dispute:
+def _record(name: str, views: list[str], found: Invariances) -> CosineRecord:
     counts = Counter(views)
     verdict = found.verdict(name)
-    return Dispute(
+    return CosineRecord(
         name=name,
         fact=verdict.label,
         invariant=isinstance(verdict.blocks, Blocks),

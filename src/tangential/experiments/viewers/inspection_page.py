@@ -7,20 +7,20 @@ from pathlib import Path
 
 from tangential.experiments.runs.files import replace_text
 from tangential.experiments.templates import render
-from tangential.experiments.viewers.cosine_test import Dispute
+from tangential.experiments.viewers.cosine_test import CosineRecord
 from tangential.invariances import Invariances
 from tangential.invariances.table import rows, summary
 
 
-def save(path: Path, title: str, found: Invariances, disputes: Sequence[Dispute] = (), steps: int = 0) -> None:
+def save(path: Path, title: str, found: Invariances, records: Sequence[CosineRecord] = (), steps: int = 0) -> None:
     """Write the page.
 
     Args:
         path: The file.
         title: What was inspected.
-        found: The facts.
-        disputes: The paper's test beside them, if it was asked.
-        steps: Over how many steps.
+        found: The analysis.
+        records: The paper's cosine test on each weight, if it was run.
+        steps: Over how many training steps.
 
     Raises:
         OSError: The file cannot be written.
@@ -33,8 +33,8 @@ def save(path: Path, title: str, found: Invariances, disputes: Sequence[Dispute]
         notes=found.notes,
         rows=rows(verdicts),
         explained=[(name, found.verdict(name).label, found.explain(name)) for name in found],
-        disputes=[each for each in disputes if each.wrong],
-        agreed=sum(not each.wrong for each in disputes),
+        disputes=[each for each in records if each.wrong],
+        agreed=sum(not each.wrong for each in records),
         steps=steps,
     )
     replace_text(path, text)

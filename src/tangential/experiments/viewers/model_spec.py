@@ -1,4 +1,4 @@
-"""The model a user names, with a batch for it: from torchvision, timm, transformers or a file of theirs."""
+"""Model specifications: `timm:resnet50`, `transformers:qwen3`, `file.py:build`, each with a batch for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMS = "torchvision:NAME, timm:NAME, transformers:NAME (or a folder with a conf
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelAndBatch:
     """A model and what it is called with."""
 
     model: nn.Module
@@ -26,8 +26,8 @@ class Subject:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load(spec: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> Subject:
-    """Make the model that `spec` names, its weights random from torch's global generator, and a batch for it.
+def load(spec: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> ModelAndBatch:
+    """Build the model of a specification, its weights random from torch's global generator, and a batch for it.
 
     Args:
         spec: See `FORMS`. A function in a file returns a model, or a model and its batch: a tuple of arguments, or a
@@ -90,7 +90,7 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def _from_torchvision(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> Subject:
+def _from_torchvision(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> ModelAndBatch:
     models = _package("torchvision").models
     detectors = models.list_models(module=models.detection)
     if name not in models.list_models():
@@ -98,19 +98,19 @@ def _from_torchvision(name: str, settings: Mapping[str, Any], batch: Sequence[in
     offline = {"weights_backbone": None} if name in detectors else {}
     model = models.get_model(name, weights=None, **offline, **settings)
     images = torch.randn(_shape(batch, (8, 3, 64, 64)))
-    return Subject(model, _boxed(images) if name in detectors else (images,))
+    return ModelAndBatch(model, _boxed(images) if name in detectors else (images,))
 
 
-def _from_timm(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> Subject:
+def _from_timm(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> ModelAndBatch:
     timm = _package("timm")
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}; timm.list_models() lists them")
     model = timm.create_model(name, pretrained=False, **settings)
     size = model.default_cfg.get("input_size", (3, 224, 224)) if hasattr(model, "default_cfg") else (3, 224, 224)
-    return Subject(model, (torch.randn(_shape(batch, (4, *size))),))
+    return ModelAndBatch(model, (torch.randn(_shape(batch, (4, *size))),))
 
 
-def _from_transformers(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> Subject:
+def _from_transformers(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> ModelAndBatch:
     transformers = _package("transformers")
     known = Path(name).exists()
     config = (
@@ -121,10 +121,10 @@ def _from_transformers(name: str, settings: Mapping[str, Any], batch: Sequence[i
     causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     model = (transformers.AutoModelForCausalLM if causal else transformers.AutoModel).from_config(config)
     tokens = torch.randint(0, config.get_text_config().vocab_size, _shape(batch, (2, 24)))
-    return Subject(model, kwargs={"input_ids": tokens, **({"labels": tokens} if causal else {})})
+    return ModelAndBatch(model, kwargs={"input_ids": tokens, **({"labels": tokens} if causal else {})})
 
 
-def _from_file(path: Path, name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> Subject:
+def _from_file(path: Path, name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> ModelAndBatch:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -138,12 +138,12 @@ def _from_file(path: Path, name: str, settings: Mapping[str, Any], batch: Sequen
     if not isinstance(model, nn.Module):
         raise ValueError(f"{path}:{name} returned {type(model).__name__}; must be a module, or (module, batch)")
     if batch is not None:
-        return Subject(model, (torch.randn(batch),))
+        return ModelAndBatch(model, (torch.randn(batch),))
     if given is None:
         raise ValueError(f"{path}:{name} returned no batch; give its shape: --batch 8x3x224x224")
     if isinstance(given, Mapping):
-        return Subject(model, kwargs=given)
-    return Subject(model, tuple(given) if isinstance(given, (tuple, list)) else (given,))
+        return ModelAndBatch(model, kwargs=given)
+    return ModelAndBatch(model, tuple(given) if isinstance(given, (tuple, list)) else (given,))
 
 
 def _boxed(images: Tensor) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
