@@ -58,7 +58,7 @@ def test_held_out_data_are_no_training_data_and_always_the_same():
     task = ValidationSplit(Classification(), share=0.25)
     order = torch.Generator().manual_seed(0)
     train, held = (
-        torch.cat([images for images, _ in task.batches(split, batch_size=100, order=o)]).flatten(1)
+        torch.cat([images for images, _ in task.batches(split, batch_size=100, generator=o)]).flatten(1)
         for split, o in (("train", order), ("test", None))
     )
     assert (len(train), len(held)) == (900, 300)

@@ -50,7 +50,7 @@ def test_loader_gives_the_images_that_single_access_gives():
 def test_order_shuffles_and_repeats_with_its_seed():
     def order(seed):
         draw = torch.Generator().manual_seed(seed)
-        return torch.cat([classes for _, classes in small.batches("train", batch_size=8, order=draw)])
+        return torch.cat([classes for _, classes in small.batches("train", batch_size=8, generator=draw)])
 
     assert torch.equal(order(1), order(1))
     assert not torch.equal(order(1), order(2))

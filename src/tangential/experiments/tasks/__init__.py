@@ -1,1 +1,5 @@
-"""Tasks: what is learned, as frozen settings with the four methods of `tangential.experiments.training.fit.Task`."""
+"""Tasks: data, model, losses and metrics of a kind of learning, as frozen dataclasses that implement `Task`.
+
+The metrics that a task computes lie beside it. A task may not import an optimizer, a recipe or the training loop: it is
+trained by whatever a recipe puts beside it.
+"""

@@ -1,4 +1,4 @@
-"""Adversarial robustness: training on attacked images (Madry et al., 2018), and the accuracy on such images."""
+"""Adversarial training (Madry et al., 2018): training on attacked images, and the accuracy on such images."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tangential.experiments.tasks.attacks import Attack, attacked
 
 @dataclass(frozen=True, kw_only=True)
 class Adversarial:
-    """Learn the class of an image that was changed to be misread.
+    """Image classification under attack.
 
     Args:
         data: The data set.
         net: Makes the network, given `channels` and `classes`.
-        attack: What the network is trained against.
-        evaluation: What it is tested against.
+        attack: The attack in training.
+        evaluation: The attack in testing.
         normalize: Whether the network normalises its images by the data's mean and deviation; the paper's does not.
-        workers: Processes that load images from disk; 0 loads in the training's own.
+        workers: Worker processes of the dataloader; 0 loads in the main process.
 
     Example:
         >>> task = Adversarial(data=Gratings(side=8), net=partial(wide_resnet, depth=10, width=1))
@@ -52,42 +52,42 @@ class Adversarial:
         return Headline("attacked_accuracy", "attacked accuracy (%)", scale=100.0)
 
     def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Batch]:
-        """Give the batches of one pass, not attacked yet, shuffled by `generator` if there is one."""
+        """Dataloader of clean images, shuffled by `generator` if there is one."""
         return loader(self.data.load(split), batch_size=batch_size, generator=generator, workers=self.workers)
 
     def model(self) -> nn.Module:
-        """Make a new network for this data."""
+        """A new network for this data."""
         net = self.net(channels=self.data.channels, classes=self.data.classes)
         return normalized(net, self.data.mean, self.data.std) if self.normalize else net
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
-        """Minimise the cross-entropy on attacked images over all parameters."""
+        """Cross-entropy of attacked images, over all parameters."""
         return [Objective(self.loss, list(model.parameters()))]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Attack a batch and average the cross-entropy over it, in nats."""
+        """Mean cross-entropy of an attacked batch, in nats."""
         images, classes = batch
         return cross_entropy(model(attacked(model, images, classes, self.attack)), classes)
 
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """Measure over all images: `loss` and `accuracy` as they are, `attacked_loss` and `attacked_accuracy` attacked.
+        """Metrics over all images: `loss` and `accuracy` of clean ones, `attacked_loss` and `attacked_accuracy`.
 
         A random start, if the evaluation has one, is the same at every call.
         """
-        draw = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
         sums: Record = defaultdict(float)
         count = 0
         for images, classes in batches:
             count += len(classes)
-            changed = attacked(model, images, classes, self.evaluation, draw=draw)
-            for prefix, seen in (("", images), ("attacked_", changed)):
-                logits = model(seen)
+            changed = attacked(model, images, classes, self.evaluation, generator=generator)
+            for prefix, inputs in (("", images), ("attacked_", changed)):
+                logits = model(inputs)
                 sums[prefix + "loss"] += float(cross_entropy(logits, classes, reduction="sum"))
                 sums[prefix + "accuracy"] += int((logits.argmax(dim=1) == classes).sum())
         return {name: value / count for name, value in sums.items()}
 
     def smoke(self) -> Adversarial:
-        """Make the same task on a few generated images of 8 x 8 pixels, with a narrow net and attacks of one step."""
+        """The same task on a few synthetic images of 8 x 8 pixels, with a narrow net and attacks of one step."""
         narrow = {"width": 1} if "width" in self.net.keywords else {}
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""Sounds: the word that is said, or all tags that fit, from waves as they are."""
+"""Audio classification from waveforms: keyword spotting (one class) and tagging (several labels)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, nll_loss
+from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, nll_loss
 from torch.utils.data import DataLoader
 
 from tangential.experiments.data.images.in_memory import loader
 from tangential.experiments.data.sounds.clips import Batch, Clips
 from tangential.experiments.data.sounds.synthetic import Tones
 from tangential.experiments.nets.harmonic import harmonic_net
+from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.settings.overrides import FIXED
 from tangential.experiments.task import ACCURACY, Headline, Objective, Split
 
@@ -29,11 +31,11 @@ A = TypeVar("A", bound="_Audio")
 
 
 class SoundData(Protocol):
-    """What a task of sounds has to know of a data set. Implementations are frozen dataclasses."""
+    """Interface of a sound data set. Implementations are frozen dataclasses."""
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The names of the classes or tags."""
+        """Names of the classes or tags."""
         ...
 
     @property
@@ -43,7 +45,7 @@ class SoundData(Protocol):
 
     @property
     def load(self) -> Callable[..., Clips]:
-        """Open one split in windows of `samples`, `chunks` of each clip in testing.
+        """Data set of one split in windows of `samples`, `chunks` of each clip in testing.
 
         Raises:
             ValueError: The data are not there; the error says in one line where to get them and where to put them.
@@ -52,7 +54,7 @@ class SoundData(Protocol):
 
     @property
     def smoke(self) -> Callable[[], SoundData]:
-        """Give a few sounds of the same kind that need no data."""
+        """A few synthetic sounds of the same kind."""
         ...
 
 
@@ -64,23 +66,21 @@ class _Audio(ABC):
     chunks: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("samples", "chunks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        check_at_least(1, samples=self.samples, chunks=self.chunks)
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Tensor: ...
 
     @abstractmethod
-    def shares(self, logits: Tensor) -> Tensor: ...
+    def probabilities(self, logits: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def measured(self, shares: Tensor, targets: Tensor) -> dict[str, float]: ...
+    def metrics(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]: ...
 
     def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Batch]:
-        """Give the batches of one pass, shuffled by `generator` if given; in training without a smaller last one.
+        """Dataloader, shuffled by `generator` if given; in training it drops a smaller last batch.
 
-        A single clip would have no BatchNorm. As the order changes, no clip is left out for ever.
+        BatchNorm fails on a batch of one clip. The order changes in each epoch, so no clip is always left out.
         """
         clips = self.data.load(split, samples=self.samples, chunks=self.chunks)
         return loader(
@@ -88,7 +88,7 @@ class _Audio(ABC):
         )
 
     def model(self) -> nn.Module:
-        """Make a new network for this data.
+        """A new network for this data.
 
         Raises:
             ValueError: The windows are too short for it.
@@ -100,21 +100,21 @@ class _Audio(ABC):
         return model
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
-        """Minimise the loss over all parameters."""
+        """The loss, over all parameters."""
         return [Objective(self.loss, list(model.parameters()))]
 
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """Measure over all clips what the class says, each clip's answer being the mean over its chunks."""
-        answers, truths = [], []
+        """Metrics over all clips, of probabilities that are averaged over the chunks of a clip."""
+        probabilities, truths = [], []
         for waves, targets in batches:
-            # one chunk of each clip at a time, so that testing needs no more memory than training
-            heard = [self.shares(model(waves[:, chunk]).float()) for chunk in range(waves.shape[1])]
-            answers.append(torch.stack(heard).mean(dim=0).cpu())
+            # One chunk of each clip at a time, so that testing needs no more memory than training.
+            of_chunks = [self.probabilities(model(waves[:, chunk]).float()) for chunk in range(waves.shape[1])]
+            probabilities.append(torch.stack(of_chunks).mean(dim=0).cpu())
             truths.append(targets.cpu())
-        return self.measured(torch.cat(answers), torch.cat(truths))
+        return self.metrics(torch.cat(probabilities), torch.cat(truths))
 
     def smoke(self: A) -> A:
-        """Make the same task on a few generated tones with a narrow network, for a run of seconds."""
+        """The same task on a few synthetic tones with a narrow network, for a run of seconds."""
         narrow = partial(self.net, **self.net.keywords | {"width": SMOKE_WIDTH})
         least = getattr(narrow(classes=2, sample_rate=self.data.sample_rate), "least_samples", self.samples)
         return replace(self, data=self.data.smoke(), net=narrow, samples=least, chunks=min(self.chunks, SMOKE_CHUNKS))
@@ -122,15 +122,15 @@ class _Audio(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Keyword(_Audio):
-    """Learn which one of some words is said: cross-entropy, and the share of clips that are understood.
+    """Keyword spotting: one class per clip, trained by cross-entropy.
 
     Args:
         data: The data set.
-        net: Makes the network, given `classes` and `sample_rate`. It turns waves `(batch, samples)` into logits, and
-            may say how many samples it needs as `least_samples`.
-        samples: Length of what it hears at once. Longer clips are cut, shorter ones put into silence, at random places
-            in training.
-        chunks: Evenly spaced windows of a test clip, whose answers are averaged.
+        net: Makes the network, given `classes` and `sample_rate`, from waves `(batch, samples)` to logits. Its
+            attribute `least_samples`, if it has one, is the shortest window it accepts.
+        samples: Length of a window. Longer clips are cropped, shorter ones padded with silence, at random places in
+            training.
+        chunks: Evenly spaced windows of a test clip, whose probabilities are averaged.
 
     Raises:
         ValueError: A number below one.
@@ -150,30 +150,30 @@ class Keyword(_Audio):
         return ACCURACY
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Average the cross-entropy over a batch, in nats."""
+        """Mean cross-entropy of a batch, in nats."""
         waves, classes = batch
         return cross_entropy(model(waves), classes)
 
-    def shares(self, logits: Tensor) -> Tensor:
-        """Give each class's probability, `(batch, classes)`."""
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probability of each class, `(batch, classes)`."""
         return logits.softmax(dim=1)
 
-    def measured(self, shares: Tensor, targets: Tensor) -> dict[str, float]:
-        """Measure `loss` (mean, nats) and `accuracy` (from 0 to 1)."""
-        tiny = torch.finfo(shares.dtype).tiny
-        right = (shares.argmax(dim=1) == targets).double().mean()
-        return {"loss": float(nll_loss(shares.clamp(min=tiny).log(), targets)), "accuracy": float(right)}
+    def metrics(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+        """Metrics `loss` (mean, nats) and `accuracy` (from 0 to 1)."""
+        tiny = torch.finfo(probabilities.dtype).tiny
+        right = (probabilities.argmax(dim=1) == targets).double().mean()
+        return {"loss": float(nll_loss(probabilities.clamp(min=tiny).log(), targets)), "accuracy": float(right)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tagging(_Audio):
-    """Learn all tags that fit a sound: a sigmoid and binary cross-entropy for each.
+    """Multi-label tagging: a sigmoid and binary cross-entropy for each tag.
 
     Args:
         data: The data set.
         net: See `Keyword`, as for `samples` and `chunks`.
-        headline: The score that the comparison is about.
-        threshold: The probability from which on a tag counts as given, for F1.
+        headline: The metric that the comparison is about.
+        threshold: Least probability of a predicted tag, for F1.
 
     Raises:
         ValueError: A threshold outside 0 to 1, or a number below one.
@@ -194,31 +194,32 @@ class Tagging(_Audio):
             raise ValueError(f"threshold={self.threshold}: must be from 0 to 1")
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Average the binary cross-entropy over the tags and a batch, in nats."""
+        """Mean binary cross-entropy over tags and batch, in nats."""
         waves, tags = batch
         return binary_cross_entropy_with_logits(model(waves), tags)
 
-    def shares(self, logits: Tensor) -> Tensor:
-        """Give each tag's probability, `(batch, tags)`."""
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probability of each tag, `(batch, tags)`."""
         return logits.sigmoid()
 
-    def measured(self, shares: Tensor, targets: Tensor) -> dict[str, float]:
-        """Measure `loss` (mean, nats), and from 0 to 1 `roc_auc`, `pr_auc` and `f1`.
+    def metrics(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+        """Metrics `loss` (mean, nats), and from 0 to 1 `roc_auc`, `pr_auc` and `f1`.
 
-        The areas are means over the tags that some test clips have and others have not, `f1` is one over the clips.
+        The areas are means over the tags that some test clips have and others have not, `f1` is a mean over the clips.
 
         Raises:
             ValueError: There is no such tag.
         """
-        loss = torch.nn.functional.binary_cross_entropy(shares, targets)
-        return {"loss": float(loss)} | areas(shares, targets) | {"f1": sample_f1(shares >= self.threshold, targets)}
+        loss = float(binary_cross_entropy(probabilities, targets))
+        f1 = sample_f1(probabilities >= self.threshold, targets)
+        return {"loss": loss} | areas(probabilities, targets) | {"f1": f1}
 
 
-def areas(shares: Tensor, targets: Tensor) -> dict[str, float]:
-    """Measure the mean areas under the tags' ROC and precision-recall curves, `roc_auc` and `pr_auc`, from 0 to 1.
+def areas(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+    """Macro-averaged areas under the ROC and the precision-recall curve, `roc_auc` and `pr_auc`, from 0 to 1.
 
     Args:
-        shares: Each tag's probability, `(count, tags)`.
+        probabilities: Of each tag, `(clips, tags)`.
         targets: Zeros and ones, likewise.
 
     Raises:
@@ -232,16 +233,14 @@ def areas(shares: Tensor, targets: Tensor) -> dict[str, float]:
     both = targets.bool().any(dim=0) & ~targets.bool().all(dim=0)
     if not both.any():
         raise ValueError("no tag has both test clips with it and without it, so there is nothing to rank")
-    shares, targets = shares[:, both], targets[:, both].long()
+    probabilities, targets = probabilities[:, both], targets[:, both].long()
     kinds = {"roc_auc": measure.binary_auroc, "pr_auc": measure.binary_average_precision}
-    return {
-        name: sum(float(kind(share, target)) for share, target in zip(shares.T, targets.T, strict=True)) / len(shares.T)
-        for name, kind in kinds.items()
-    }
+    columns = list(zip(probabilities.T, targets.T, strict=True))
+    return {name: fmean(float(area(each, target)) for each, target in columns) for name, area in kinds.items()}
 
 
-def sample_f1(given: Tensor, targets: Tensor) -> float:
-    """Average over the clips the F1 of the tags that each was given; 0 for a clip whose right tags are all missed.
+def sample_f1(predicted: Tensor, targets: Tensor) -> float:
+    """Mean over the clips of the F1 of their predicted tags; 0 for a clip of which no tag was found.
 
     Example:
         >>> sample_f1(torch.tensor([[True, True], [True, False]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
@@ -249,7 +248,7 @@ def sample_f1(given: Tensor, targets: Tensor) -> float:
     """
     from sklearn.metrics import f1_score  # costs a second to import
 
-    return float(f1_score(targets.numpy() > 0, given.numpy(), average="samples", zero_division=0.0))  # type: ignore[arg-type]
+    return float(f1_score(targets.numpy() > 0, predicted.numpy(), average="samples", zero_division=0.0))  # type: ignore[arg-type]
 
 
 def _torchmetrics() -> Any:

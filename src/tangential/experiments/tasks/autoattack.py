@@ -1,4 +1,4 @@
-"""Accuracy under AutoAttack (Croce and Hein, 2020): an evaluation that is independent of the attack trained against."""
+"""Robust accuracy by AutoAttack (Croce and Hein, 2020): an evaluation that is independent of the attack in training."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def robust_accuracy(
     attacks: Sequence[str] | None = None,
     seed: int = 0,
 ) -> float:
-    """Measure the share of images that a model still reads right under every attack of AutoAttack.
+    """Share of images that a model classifies correctly under every attack of AutoAttack.
 
-    The standard version takes some thousand answers of the model for each image, so a few hundred images are a start.
+    The standard version evaluates the model some thousand times for each image; a few hundred images are a start.
 
     Args:
         model: From images within 0 to 1 to logits, in evaluation mode.
         batches: Images and their classes; 10 classes at least for the standard version.
-        attack: Gives the norm and the radius; its steps do not count here.
+        attack: Norm and radius are used; its steps are not.
         version: `"standard"`, `"plus"`, `"rand"`, or `"custom"` with `attacks`.
         attacks: Which attacks, of `apgd-ce`, `apgd-dlr`, `fab`, `square`, `apgd-t`, `fab-t`; for `"custom"` only.
-        seed: Decides the attacks' random choices.
+        seed: Of the attacks' random choices.
 
     Returns:
         From 0 to 1.

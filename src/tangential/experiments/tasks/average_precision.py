@@ -1,8 +1,10 @@
-"""How well boxes are found: COCO's average precision from its own library, and Pascal VOC's.
+"""Average precision of detections: COCO's, from its own library, and Pascal VOC's.
 
-Truths are dicts with `boxes` `(n, 4)`, `labels` `(n,)` and, if some things count for nothing, `ignore` `(n,)`;
-detections are dicts with `boxes`, `labels` and `scores`. Boxes may be stretched: the measures only compare boxes of one
-picture, and intersection over union does not change if both are stretched alike.
+Per image, the ground truth is a dict of `boxes` `(n, 4)`, `labels` `(n,)` and, where some objects are difficult or a
+crowd, `ignore` `(n,)`; detections are a dict of `boxes`, `labels` and `scores`. Both measures go over the detections of
+a class in order of falling score, call each true or false positive by its intersection over union with the objects of
+its image, and integrate precision over recall. Boxes may be stretched: intersection over union does not change if both
+boxes are stretched alike.
 """
 
 from __future__ import annotations
@@ -14,22 +16,22 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-Found = dict[str, Tensor]
+Boxes = dict[str, Tensor]
 VOC_OVERLAP = 0.5
 
 
-def coco_precision(found: Sequence[Found], truths: Sequence[Found]) -> dict[str, float]:
-    """Measure as COCO does: averaged over classes, at most 100 boxes a picture.
+def coco_precision(found: Sequence[Boxes], truths: Sequence[Boxes]) -> dict[str, float]:
+    """COCO's average precision: mean over the classes, at most 100 boxes an image.
 
     Args:
-        found: The detections of each picture.
-        truths: Its things; those to ignore are treated as COCO's crowds.
+        found: The detections of each image.
+        truths: Its objects; those to ignore are treated as COCO's crowds.
 
     Returns:
-        `ap` (averaged over overlaps of 0.5, 0.55, ..., 0.95), `ap50` and `ap75`, from 0 to 1.
+        `ap` (mean over the thresholds 0.5, 0.55, ..., 0.95), `ap50` and `ap75`, from 0 to 1.
 
     Raises:
-        ValueError: No picture holds a thing that counts, or the extra `detection` is not installed.
+        ValueError: No image has an object that counts, or the extra `detection` is not installed.
 
     Example:
         >>> box = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
@@ -48,54 +50,49 @@ def coco_precision(found: Sequence[Found], truths: Sequence[Found]) -> dict[str,
         iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
         rec_thresholds=np.linspace(0, 1, 101).tolist(),
     )
-    metric.warn_on_many_detections = False  # more than 100 boxes a picture are cut to the best 100, as COCO does
+    metric.warn_on_many_detections = False  # more than 100 boxes an image are cut to the best 100, as in COCO
     metric.update([dict(each) for each in found], [_with_crowds(each) for each in truths])
     measured = metric.compute()
     return {name: float(measured[key]) for name, key in (("ap", "map"), ("ap50", "map_50"), ("ap75", "map_75"))}
 
 
-def voc_precision(found: Sequence[Found], truths: Sequence[Found], *, eleven_points: bool = False) -> float:
-    """Measure as Pascal VOC does: the mean over classes of the area under the curve of precision over recall.
+def voc_precision(found: Sequence[Boxes], truths: Sequence[Boxes]) -> float:
+    """Pascal VOC's average precision since 2010: mean over the classes of the area under precision over recall.
 
-    A box is right if the thing that it overlaps most is overlapped by at least half, and no better box found it before.
-    The curve is made to fall: the precision at a recall is the best at this or any higher one.
+    A detection is a true positive if the object that it overlaps most is overlapped by at least half, and no detection
+    of a higher score has found it. Precision is interpolated: at a recall it is the best at this or any higher one.
 
     Args:
-        found: The detections of each picture.
-        truths: Its things; finding one to ignore is neither right nor wrong.
-        eleven_points: Whether to average the precision at the recalls 0, 0.1, ..., 1, as was done until 2009.
+        found: The detections of each image.
+        truths: Its objects; finding one to ignore is neither a true nor a false positive.
 
     Returns:
         From 0 to 1.
 
     Raises:
-        ValueError: No picture holds a thing that counts.
+        ValueError: No image has an object that counts.
     """
     _check(truths)
     classes = torch.cat([each["labels"][~_ignored(each)] for each in truths]).unique()
-    return sum(_class_precision(found, truths, int(label), eleven_points) for label in classes) / len(classes)
+    return sum(_class_precision(found, truths, int(label)) for label in classes) / len(classes)
 
 
-def _class_precision(found: Sequence[Found], truths: Sequence[Found], label: int, eleven_points: bool) -> float:
+def _class_precision(found: Sequence[Boxes], truths: Sequence[Boxes], label: int) -> float:
     judged = [
         _judged(_of_class(each, label), _of_class(truth, label)) for each, truth in zip(found, truths, strict=True)
     ]
     scores, right, counted = (torch.cat([each[index] for each in judged]) for index in range(3))
     order = scores.argsort(descending=True, stable=True)
     order = order[counted[order]]
-    things = sum(int((truth["labels"][~_ignored(truth)] == label).sum()) for truth in truths)
+    objects = sum(int((truth["labels"][~_ignored(truth)] == label).sum()) for truth in truths)
     hits = right[order].cumsum(0).double()
-    recall, precision = hits / things, hits / torch.arange(1, len(hits) + 1)
+    recall, precision = hits / objects, hits / torch.arange(1, len(hits) + 1)
     falling = precision.flip(0).cummax(0).values.flip(0) if len(precision) else precision
-    if eleven_points:
-        # tenths as integers: 0.1 * 3 is not 0.3, and a recall of exactly 0.3 counts
-        reached = [falling[hits * 10 >= tenth * things] for tenth in range(11)]
-        return sum(float(each[0]) if len(each) else 0.0 for each in reached) / 11
     return float((falling * torch.diff(recall, prepend=recall.new_zeros(1))).sum())
 
 
-def _judged(found: Found, truth: Found) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the boxes of one picture and class: the scores, whether each is right, and whether it counts at all."""
+def _judged(found: Boxes, truth: Boxes) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the detections of an image and class: scores, whether true positives, whether counted, `(n,)` each."""
     order = found["scores"].argsort(descending=True, stable=True)
     right, counted = torch.zeros(len(order), dtype=torch.bool), torch.ones(len(order), dtype=torch.bool)
     if len(truth["boxes"]) and len(order):
@@ -103,26 +100,26 @@ def _judged(found: Found, truth: Found) -> tuple[Tensor, Tensor, Tensor]:
         ignored = _ignored(truth)
         taken = torch.zeros(len(ignored), dtype=torch.bool)
         for place in (overlaps >= VOC_OVERLAP).nonzero().flatten().tolist():
-            thing = int(nearest[place])
-            counted[place] = not ignored[thing]
-            right[place] = not ignored[thing] and not taken[thing]
-            taken[thing] = True
+            object_ = int(nearest[place])
+            counted[place] = not ignored[object_]
+            right[place] = not ignored[object_] and not taken[object_]
+            taken[object_] = True
     return found["scores"][order], right, counted
 
 
-def _of_class(each: Found, label: int) -> Found:
+def _of_class(each: Boxes, label: int) -> Boxes:
     chosen = each["labels"] == label
     return {name: values[chosen] for name, values in each.items() if name != "frame"}
 
 
-def _ignored(truth: Found) -> Tensor:
+def _ignored(truth: Boxes) -> Tensor:
     return truth.get("ignore", torch.zeros(len(truth["labels"]), dtype=torch.bool))
 
 
-def _with_crowds(truth: Found) -> Found:
+def _with_crowds(truth: Boxes) -> Boxes:
     return {"boxes": truth["boxes"], "labels": truth["labels"], "iscrowd": _ignored(truth).long()}
 
 
-def _check(truths: Sequence[Found]) -> None:
+def _check(truths: Sequence[Boxes]) -> None:
     if not any((~_ignored(each)).any() for each in truths):
-        raise ValueError("average precision: no picture holds a thing to find, so there is nothing to measure")
+        raise ValueError("average precision: no image has an object to find, so there is nothing to measure")

@@ -1,4 +1,4 @@
-"""Bias robustness by ReBias (Bahng et al., 2020): a net whose features shall not be those that a biased net learns."""
+"""Bias robustness by ReBias (Bahng et al., 2020): features of a net f independent of those of a biased net g."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from tangential.experiments.tasks.hsic import hsic
 
 
 class BiasedData(ImageData, Protocol):
-    """Images whose test batches are marked, and how their scores are made of the marks."""
+    """Interface of images whose test batches have bias marks, and of the metrics that use them."""
 
     @property
     def scores(self) -> Callable[..., dict[str, float]]:
-        """Measure `unbiased_accuracy` and others, from 0 to 1, by which images were read right, classes and marks."""
+        """Metrics `unbiased_accuracy` and others, from 0 to 1, of correct predictions `(n,)`, classes and marks."""
         ...
 
     def smoke(self) -> BiasedData:
-        """Give a few images of the same kind that need no data."""
+        """A few synthetic images of the same kind."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bias:
-    """Learn the class of an image, not the bias of its data set.
+    """Image classification that is robust against the bias of its training data.
 
-    Two nets are trained: `g` can only see the bias, and `f` is wanted. In every step first `g` minimises its
-    cross-entropy less the dependence (HSIC) of the two nets' features, so that it resembles `f`; then `f` minimises its
-    cross-entropy plus the dependence, so that it differs from `g`.
+    The architecture of `g` limits it to the bias, as a receptive field of one pixel limits it to colour. In every step
+    first `g` minimises its cross-entropy minus the dependence (HSIC) of the two nets' features; then `f` minimises its
+    cross-entropy plus the dependence.
 
     Args:
         data: The data set.
-        f: Makes the net that is wanted, given `channels` and `classes`.
+        f: Makes the debiased net, given `channels` and `classes`.
         g: Makes the biased net likewise.
-        f_weight: Weight of the dependence in the loss of `f`.
-        g_weight: Weight of the dependence in the loss of `g`.
+        f_weight: Weight of HSIC in the loss of `f`.
+        g_weight: Weight of HSIC in the loss of `g`.
         bandwidth: σ of the Gaussian kernels; None for the median distance within each batch.
-        workers: Processes that load images from disk; 0 loads in the training's own.
+        workers: Worker processes of the dataloader; 0 loads in the main process.
 
     Raises:
         ValueError: A bandwidth that is not positive.
@@ -73,11 +73,11 @@ class Bias:
 
     @property
     def headline(self) -> Headline:
-        """Accuracy where the bias tells nothing, in per cent."""
+        """Accuracy on test images without the bias, in per cent."""
         return Headline("unbiased_accuracy", "unbiased accuracy (%)", scale=100.0)
 
     def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Batch]:
-        """Give the batches of one pass; in training without a last smaller one, too small for HSIC maybe."""
+        """Dataloader; in training it drops a smaller last batch, which may have too few samples for HSIC."""
         train = split == "train"
         images = self.data.load(split)
         if train and len(images) < batch_size:  # type: ignore[arg-type]  # torch's Dataset leaves out its length
@@ -85,40 +85,37 @@ class Bias:
         return loader(images, batch_size=batch_size, generator=generator, workers=self.workers, drop_last=train)
 
     def model(self) -> ReBias:
-        """Make two new nets for this data."""
+        """New nets `f` and `g` for this data."""
         nets = [net(channels=self.data.channels, classes=self.data.classes) for net in (self.f, self.g)]
         return ReBias(*nets, mean=self.data.mean, std=self.data.std)
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
-        """Let `g` take its step first, then `f`."""
+        """One objective per net: `g` takes its step first, then `f`."""
         f, g = (list(model.get_submodule(name).parameters()) for name in ("f", "g"))
         return [Objective(self.g_loss, g, name="g"), Objective(self.f_loss, f, name="f")]
 
     def g_loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Give the cross-entropy of `g` less its weighted dependence on `f`."""
+        """Cross-entropy of `g` minus weighted HSIC."""
         images, classes = batch
-        (_, wanted), (logits, biased) = model(images, "g")
-        return cross_entropy(logits, classes) - self.g_weight * self._dependence(wanted, biased)
+        (_, debiased), (logits, biased) = model(images, "g")
+        return cross_entropy(logits, classes) - self.g_weight * hsic(debiased, biased, bandwidth=self.bandwidth)
 
     def f_loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Give the cross-entropy of `f` plus its weighted dependence on `g`."""
+        """Cross-entropy of `f` plus weighted HSIC."""
         images, classes = batch
-        (logits, wanted), (_, biased) = model(images, "f")
-        return cross_entropy(logits, classes) + self.f_weight * self._dependence(wanted, biased)
+        (logits, debiased), (_, biased) = model(images, "f")
+        return cross_entropy(logits, classes) + self.f_weight * hsic(debiased, biased, bandwidth=self.bandwidth)
 
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """Measure `f`: `loss` (mean over all test images, nats) and what the data set makes of its marks."""
-        loss, answers = 0.0, []
+        """Metrics of `f`: `loss` (mean over all test images, nats) and those of the data set."""
+        loss, judged = 0.0, []
         for images, classes, *marks in batches:
             logits = model(images)
             loss += float(cross_entropy(logits, classes, reduction="sum"))
-            answers.append((logits.argmax(dim=1) == classes, classes, *marks))
-        right, classes, *marks = (torch.cat(each) for each in zip(*answers, strict=True))
+            judged.append((logits.argmax(dim=1) == classes, classes, *marks))
+        right, classes, *marks = (torch.cat(each) for each in zip(*judged, strict=True))
         return {"loss": loss / len(right), **self.data.scores(right, classes, *marks)}
 
     def smoke(self) -> Bias:
-        """Make the same task on a few generated images."""
+        """The same task on a few synthetic images."""
         return replace(self, data=self.data.smoke(), workers=0)
-
-    def _dependence(self, wanted: Tensor, biased: Tensor) -> Tensor:
-        return hsic(wanted, biased, bandwidth=self.bandwidth)

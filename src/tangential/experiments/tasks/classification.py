@@ -1,4 +1,4 @@
-"""Image classification: cross-entropy, and the share of test images whose class is named right."""
+"""Image classification: cross-entropy, and accuracy on the test images."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from tangential.experiments.data.images.digits import Digits
 from tangential.experiments.data.images.in_memory import Batch, ImageData, loader
 from tangential.experiments.nets.normalized import normalized
 from tangential.experiments.nets.small import conv_net
+from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import ACCURACY, Headline, Objective, Split
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classification:
-    """Learn the class of an image.
+    """Image classification.
 
     Args:
         data: The data set.
-        net: Makes the network, given `channels` and `classes`; it is made to normalise its images by itself.
-        label_smoothing: Share of a target that is spread evenly over all classes, in training.
-        cutmix: Mix parts of images in training, the part's share drawn from Beta(cutmix, cutmix); 0 for not at all.
-        mixup: Mix whole images likewise; if both are asked for, each batch draws one of the two.
-        workers: Processes that load images from disk; 0 loads in the training's own.
+        net: Makes the network, given `channels` and `classes`; images are normalised before it.
+        label_smoothing: Share of the target distribution that is uniform over the classes, in training.
+        cutmix: CutMix in training, the area drawn from Beta(cutmix, cutmix); 0 for none.
+        mixup: Mixup in training, the weight drawn from Beta(mixup, mixup); with both, each batch draws one of the two.
+        workers: Worker processes of the dataloader; 0 loads in the main process.
 
     Raises:
         ValueError: A share outside 0 to 1, or a negative number.
@@ -51,9 +52,7 @@ class Classification:
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing={self.label_smoothing}: must be from 0 to below 1")
-        for name in ("cutmix", "mixup", "workers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0")
+        check_at_least(0, cutmix=self.cutmix, mixup=self.mixup, workers=self.workers)
 
     @property
     def headline(self) -> Headline:
@@ -61,28 +60,28 @@ class Classification:
         return ACCURACY
 
     def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Batch]:
-        """Give the batches of one pass, shuffled by `generator` if there is one."""
+        """Dataloader, shuffled by `generator` if there is one."""
         return loader(self.data.load(split), batch_size=batch_size, generator=generator, workers=self.workers)
 
     def model(self) -> nn.Module:
-        """Make a new network for this data."""
+        """A new network for this data."""
         net = self.net(channels=self.data.channels, classes=self.data.classes)
         return normalized(net, self.data.mean, self.data.std)
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
-        """Minimise the cross-entropy over all parameters."""
+        """Cross-entropy, over all parameters."""
         return [Objective(self.loss, list(model.parameters()))]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Average the cross-entropy over a batch, mixed and smoothed as the settings say, in nats."""
+        """Mean cross-entropy of a batch with CutMix, mixup and label smoothing, in nats."""
         images, targets = self.mixed(*batch)
         return cross_entropy(model(images), targets, label_smoothing=self.label_smoothing)
 
     def mixed(self, images: Tensor, classes: Tensor) -> Batch:
-        """Mix the images of a batch among themselves, if the settings ask for it.
+        """CutMix or mixup of a batch, if one is set.
 
         Returns:
-            The images, and either the classes `(batch,)` as they were or each class's share `(batch, classes)`.
+            The images, and either the classes `(batch,)` or soft targets `(batch, classes)`.
         """
         kinds = [name for name in ("cutmix", "mixup") if getattr(self, name) > 0]
         if not kinds:
@@ -91,7 +90,7 @@ class Classification:
         return _mixer(kind, getattr(self, kind), self.data.classes)(images, classes)
 
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """Measure over all images: `loss` (mean, nats) and `accuracy` (from 0 to 1)."""
+        """Metrics over all images: `loss` (mean, nats) and `accuracy` (from 0 to 1)."""
         loss, right, count = 0.0, 0, 0
         for images, classes in batches:
             logits = model(images)
@@ -101,11 +100,11 @@ class Classification:
         return {"loss": loss / count, "accuracy": right / count}
 
     def smoke(self) -> Classification:
-        """Make the same task on a few images that need no data, for a run of seconds."""
+        """The same task on a few images that need no data, for a run of seconds."""
         return replace(self, data=self.data.smoke(), workers=0)
 
 
 def _mixer(kind: str, alpha: float, classes: int) -> Any:
-    from torchvision.transforms import v2  # costs a second to import, and most tasks do without
+    from torchvision.transforms import v2  # imported late: it takes a second, and most tasks do not need it
 
     return {"cutmix": v2.CutMix, "mixup": v2.MixUp}[kind](alpha=alpha, num_classes=classes)

@@ -1,4 +1,4 @@
-"""Object detection: a detector's own losses, and the average precision of the boxes it finds."""
+"""Object detection: a detector's own losses, and the average precision of its boxes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tangential.experiments.data.boxes.annotated import Batch, collated
+from tangential.experiments.data.boxes.annotated import Batch, collate
 from tangential.experiments.data.boxes.coco import Coco
 from tangential.experiments.data.boxes.synthetic import Shapes
 from tangential.experiments.data.boxes.transforms import SquareView, StretchedView
@@ -28,16 +28,16 @@ SMOKE_WIDTH = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
-    """Learn to find things and to draw boxes around them.
+    """Object detection.
 
     Args:
         data: The pictures.
-        view: How the network sees them.
+        view: Transform of training and test images.
         net: Makes the network, given `classes`, without the background, and `size`, that of the view. In training
-            mode it is called with images and targets and gives a dict of losses; in evaluation mode with images, and
-            it gives the boxes, labels and scores of each: the manner of torchvision's detectors.
-        headline: The score that the comparison is about.
-        workers: Processes that read pictures; 0 reads them in the process that trains.
+            mode it is called with images and targets and returns a dict of losses; in evaluation mode with images, and
+            returns the boxes, labels and scores of each: the interface of torchvision's detectors.
+        headline: The metric that the comparison is about.
+        workers: Worker processes of the dataloader; 0 loads in the main process.
 
     Example:
         >>> from tangential.experiments.nets.centernet import plain_neck
@@ -55,32 +55,32 @@ class Detection:
     workers: int = 0
 
     def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Any]:
-        """Give the batches of one pass (`data.boxes.annotated.Batch`), shuffled by `generator` if there is one."""
+        """Dataloader of `data.boxes.annotated.Batch`, shuffled by `generator` if there is one."""
         pictures = self.data.load(split, self.view.transform(split))
         return DataLoader(
             pictures,
             batch_size=self.view.batch_size(split, batch_size),
             shuffle=generator is not None,
             generator=generator,
-            collate_fn=collated,
+            collate_fn=collate,
             num_workers=self.workers,
         )
 
     def model(self) -> nn.Module:
-        """Make a new network for these classes and this size."""
+        """A new network for these classes and this size."""
         return self.net(classes=len(self.data.categories), size=self.view.size)
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
-        """Minimise the sum of the detector's losses over all parameters."""
+        """Sum of the detector's losses, over all parameters."""
         return [Objective(self.loss, list(model.parameters()))]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Add up what the detector says it lost on a batch."""
+        """Sum of the detector's losses on a batch."""
         images, targets = batch
         return torch.stack(list(model(images, targets).values())).sum()
 
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """Measure over all pictures: COCO's `ap`, `ap50` and `ap75`, and Pascal's `voc_ap`, from 0 to 1."""
+        """Metrics over all images: COCO's `ap`, `ap50` and `ap75`, and Pascal's `voc_ap`, from 0 to 1."""
         found, truths = [], []
         for images, targets in batches:
             found += [_on_cpu(each) for each in model(images)]
@@ -88,7 +88,7 @@ class Detection:
         return coco_precision(found, truths) | {"voc_ap": voc_precision(found, truths)}
 
     def smoke(self) -> Detection:
-        """Make the same task on 16 generated pictures, with a narrow network, for a run of seconds."""
+        """The same task on 16 synthetic images, with a narrow network, for a run of seconds."""
         narrow = partial(self.net, **self.net.keywords | {"width": SMOKE_WIDTH, "weights": None})
         return replace(self, data=Shapes(), view=self.view.smoke(), net=narrow, workers=0)
 

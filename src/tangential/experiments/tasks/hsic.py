@@ -1,4 +1,8 @@
-"""The Hilbert-Schmidt independence criterion: how much two sets of features tell of each other."""
+"""HSIC, the Hilbert-Schmidt independence criterion: a measure of the dependence of two sets of features.
+
+Features `(n, d)` and `(n, e)` of the same n samples become Gaussian kernel matrices `(n, n)`, which the estimator
+compares: it is large where samples that are near in one feature space are near in the other. The cost is O(n^2 d).
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,14 @@ from torch import Tensor
 
 
 def hsic(x: Tensor, y: Tensor, *, bandwidth: float | None = 1.0) -> Tensor:
-    """Estimate the dependence of two features from a batch, without bias (Song et al., 2012, eq. 5).
+    """Unbiased estimator of HSIC from a batch (Song et al., 2012, eq. 5).
 
     For n samples with kernel matrices K and L, their diagonals set to zero:
 
         HSIC = [tr(KL) + 1'K1 1'L1 / ((n-1)(n-2)) - 2 1'KL1 / (n-2)] / (n(n-3))
 
-    The published code of ReBias takes the diagonal, as a row, from every row instead. For a kernel with ones on its
-    diagonal that is zero on the diagonal too, and one less everywhere else, which the estimate does not feel.
+    The published code of ReBias subtracts the diagonal, as a row, from every row instead. For a kernel with ones on its
+    diagonal that also gives zeros there, and subtracts one everywhere else, under which the estimator is invariant.
 
     Args:
         x: Features `(n, d)`, at least four of them.
@@ -22,10 +26,10 @@ def hsic(x: Tensor, y: Tensor, *, bandwidth: float | None = 1.0) -> Tensor:
         bandwidth: σ of the Gaussian kernels exp(-|x - x'|² / 2σ²); None for the median distance of each batch.
 
     Returns:
-        A number; zero on average if the features are independent, and then negative as often as not.
+        A scalar; its expectation is zero for independent features, so it may be negative.
 
     Raises:
-        ValueError: Less than four samples, or not as many of both.
+        ValueError: Fewer than four samples, or different numbers of them.
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0]])
@@ -38,8 +42,9 @@ def hsic(x: Tensor, y: Tensor, *, bandwidth: float | None = 1.0) -> Tensor:
 
 
 def gaussian(x: Tensor, bandwidth: float | None) -> Tensor:
-    """Compare all samples `(n, d)` with each other by a Gaussian kernel: `(n, n)`, ones on the diagonal."""
-    x = x - x.detach().mean(dim=0)  # distances stay, and lose less to rounding
+    """Gaussian kernel matrix `(n, n)` of samples `(n, d)`, with ones on the diagonal."""
+    # |x|^2 + |y|^2 - 2xy cancels digits where the mean is large; distances do not depend on it, so it goes first.
+    x = x - x.detach().mean(dim=0)
     lengths = x.square().sum(dim=1)
     squares = (lengths.unsqueeze(0) + lengths.unsqueeze(1) - 2 * x @ x.T).clamp_min(0)
     if bandwidth is not None:
@@ -50,7 +55,7 @@ def gaussian(x: Tensor, bandwidth: float | None) -> Tensor:
 
 
 def estimate(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741  # the paper's letters
-    """Evaluate the estimator on two kernel matrices `(n, n)`, whose diagonals do not matter; see `hsic`."""
+    """The estimator on two kernel matrices `(n, n)`, whose diagonals are ignored; see `hsic`."""
     n = len(k)
     k, l = (kernel - torch.diag(kernel.diagonal()) for kernel in (k, l))  # noqa: E741
     paths = k.sum(dim=0) @ l.sum(dim=1)  # 1'KL1

@@ -1,4 +1,4 @@
-"""Language modelling: predict each next token of a text, remembering what was read before."""
+"""Language modelling: next-token prediction with a memory of the text before."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from tangential.experiments.data.text.corpora import TextFile, WikiText103, tiny_shakespeare
 from tangential.experiments.data.text.streams import IGNORED, Segment, in_turn
-from tangential.experiments.data.text.synthetic import Babble
+from tangential.experiments.data.text.synthetic import SyntheticText
 from tangential.experiments.nets.transformer_xl import transformer_xl
+from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Headline, Objective, Split
 
 PERPLEXITY = Headline("perplexity", "perplexity", higher_is_better=False)
@@ -23,32 +24,32 @@ PERPLEXITY = Headline("perplexity", "perplexity", higher_is_better=False)
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
-    """Learn to continue a text.
+    """Language modelling.
 
-    The text is read as streams side by side, each contiguous, segment after segment. Nothing is shuffled; the seed
-    draws for each pass where it begins in the text.
+    The text is cut into contiguous streams, one per row of a batch, and these into segments. Nothing is shuffled; the
+    seed draws the offset into the text at which an epoch begins.
 
     Args:
         data: The text.
         net: Makes the model, given `vocabulary`.
-        length: Tokens of a segment, in training.
+        length: Tokens of a segment in training.
         test_length: The same in testing.
-        test_streams: Streams that the test text is cut into. The first tokens of each have little to look back on, so
-            more of them are faster and score slightly worse; the batch size plays no part in testing.
-        workers: Processes that cut the segments; 0 cuts them in the process that trains.
+        test_streams: Streams of the test text, in place of the batch size. The first tokens of each have little
+            context, so more streams are faster and score slightly worse.
+        workers: Worker processes of the dataloader; 0 loads in the main process.
 
     Raises:
         ValueError: A length or a number of streams below one.
 
     Example:
         >>> net = partial(transformer_xl, layers=1, width=8, heads=2, head_width=4, inner=16)
-        >>> task = Language(data=Babble(), net=net, length=8)
+        >>> task = Language(data=SyntheticText(), net=net, length=8)
         >>> segment = next(iter(task.batches("train", batch_size=4)))
         >>> task.loss(task.model(), segment).shape
         torch.Size([])
     """
 
-    data: WikiText103 | TextFile | Babble = field(default_factory=tiny_shakespeare)
+    data: WikiText103 | TextFile | SyntheticText = field(default_factory=tiny_shakespeare)
     net: partial[nn.Module] = field(default_factory=lambda: partial(transformer_xl))
     length: int = 150
     test_length: int = 64
@@ -56,9 +57,7 @@ class Language:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("length", "test_length", "test_streams"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        check_at_least(1, length=self.length, test_length=self.test_length, test_streams=self.test_streams)
 
     @property
     def headline(self) -> Headline:
@@ -66,12 +65,12 @@ class Language:
         return PERPLEXITY
 
     def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Any]:
-        """Give the segments of one pass (`tangential.experiments.data.text.streams.Segment`), in the order of the text.
+        """Dataloader of segments (`tangential.experiments.data.text.streams.Segment`) in the order of the text.
 
         Args:
             split: Which part of the text.
-            batch_size: Streams side by side, in training.
-            generator: Draws where the pass begins in the text; None for its beginning.
+            batch_size: Number of streams in training.
+            generator: Of the offset at which the epoch begins; None for the beginning of the text.
         """
         training = split == "train"
         return in_turn(
@@ -83,22 +82,21 @@ class Language:
         )
 
     def model(self) -> nn.Module:
-        """Make a new model for the tokens of this text."""
+        """A new model for the vocabulary of this text."""
         return self.net(vocabulary=len(self.data.lengths()))
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
-        """Minimise the cross-entropy over all parameters."""
+        """Cross-entropy, over all parameters."""
         return [Objective(self.loss, list(model.parameters()))]
 
     def loss(self, model: nn.Module, batch: Segment) -> Tensor:
-        """Average over the targets of one segment of each stream, in nats."""
+        """Mean over the targets of one segment of each stream, in nats."""
         return model(*batch).sum() / (batch.targets != IGNORED).sum()
 
     def score(self, model: nn.Module, batches: Iterable[Segment]) -> dict[str, float]:
-        """Measure over all targets: `loss` (mean, nats), `perplexity` (its exponential), `bits_per_character`.
+        """Metrics over all targets: `loss` (mean, nats), `perplexity` (its exponential), `bits_per_character`.
 
-        The last one is the same whatever the tokens are: all bits, divided by the characters that the targets stand
-        for.
+        The last one can be compared between tokenizers: all bits, divided by the characters of the targets' text.
         """
         nats, count, characters = 0.0, 0, 0
         lengths = self.data.lengths()
@@ -112,9 +110,9 @@ class Language:
         return {"loss": loss, "perplexity": perplexity, "bits_per_character": nats / math.log(2) / characters}
 
     def smoke(self) -> Language:
-        """Make the same task on 257 generated characters, with a small network, for a run of seconds."""
+        """The same task on 257 synthetic characters, with a small network, for a run of seconds."""
         known = self.net.keywords
         narrow = {"layers": 2, "width": 16, "heads": 2, "head_width": 8, "inner": 32, "memory": 16, "test_memory": 16}
         cutoffs = {"cutoffs": (4, 8)} if known.get("cutoffs") else {}
         net = partial(self.net.func, **known | narrow | cutoffs)
-        return replace(self, data=Babble(), net=net, length=16, test_length=16, test_streams=4, workers=0)
+        return replace(self, data=SyntheticText(), net=net, length=16, test_length=16, test_streams=4, workers=0)

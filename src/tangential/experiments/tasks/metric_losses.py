@@ -1,4 +1,4 @@
-"""The losses of metric learning that the paper uses, both from pytorch-metric-learning."""
+"""Losses of metric learning: Proxy-Anchor and semi-hard triplets, both from pytorch-metric-learning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def proxy_anchor(*, classes: int, dim: int, margin: float = 0.1, alpha: float = 32.0) -> nn.Module:
-    """Make the Proxy-Anchor loss (Kim et al., 2020), which has a learned proxy for each class.
+    """Proxy-Anchor loss (Kim et al., 2020), with a learned proxy for each class.
 
     With cosines s of embeddings x and proxies p, P the proxies and P+ those with images of their class in the batch,
     it is the mean over P+ of `log(1 + Σ exp(-alpha (s - margin)))` over the images of the proxy's class, plus the mean
@@ -18,9 +18,9 @@ def proxy_anchor(*, classes: int, dim: int, margin: float = 0.1, alpha: float = 
 
     Args:
         classes: Classes of the training images.
-        dim: Numbers of an embedding.
-        margin: Added to what is pushed away, and taken from what is pulled.
-        alpha: How much the hardest images count before the others.
+        dim: Dimension of the embedding.
+        margin: Of the cosine, between positives and negatives.
+        alpha: Inverse temperature: the greater, the more the hardest images dominate.
 
     Returns:
         From embeddings `(batch, dim)` and classes `(batch,)` to the loss; its parameter `proxies` is `(classes, dim)`.
@@ -28,25 +28,25 @@ def proxy_anchor(*, classes: int, dim: int, margin: float = 0.1, alpha: float = 
     Raises:
         ValueError: pytorch-metric-learning is not installed.
     """
-    return _part("losses").ProxyAnchorLoss(num_classes=classes, embedding_size=dim, margin=margin, alpha=alpha)
+    return _library("losses").ProxyAnchorLoss(num_classes=classes, embedding_size=dim, margin=margin, alpha=alpha)
 
 
 def semihard_triplet(*, classes: int, dim: int, margin: float = 0.1) -> nn.Module:
-    """Make the triplet loss on semi-hard triplets (Schroff et al., 2015): the negative farther, but within the margin.
+    """Triplet loss on semi-hard triplets (Schroff et al., 2015): the negative is farther, but within the margin.
 
     It is the mean of `distance(anchor, positive) - distance(anchor, negative) + margin` over all such triplets of a
     batch, with Euclidean distances, and zero if there is none. It has no parameters.
 
     Args:
-        classes: Not needed.
-        dim: Not needed.
-        margin: By how much nearer the positive shall be.
+        classes: Unused.
+        dim: Unused.
+        margin: Between the distances of positive and negative.
 
     Raises:
         ValueError: pytorch-metric-learning is not installed.
     """
     del classes, dim
-    return _Mined(_part("losses").TripletMarginLoss(margin=margin), _part("miners").TripletMarginMiner, margin)
+    return _Mined(_library("losses").TripletMarginLoss(margin=margin), _library("miners").TripletMarginMiner, margin)
 
 
 class _Mined(nn.Module):
@@ -59,8 +59,8 @@ class _Mined(nn.Module):
         return self.loss(embeddings, classes, self.miner(embeddings, classes))
 
 
-def _part(name: str) -> Any:
-    """A module of pytorch-metric-learning, which costs seconds to import, and most tasks do without."""
+def _library(name: str) -> Any:
+    """A module of pytorch-metric-learning, imported late: it takes seconds, and most tasks do not need it."""
     try:
         return importlib.import_module(f"pytorch_metric_learning.{name}")
     except ModuleNotFoundError as error:

@@ -1,7 +1,9 @@
 """Recall@K: the share of queries that have an image of their own class among their K nearest neighbours.
 
-It is exact, and computed a block of queries at a time, so that memory does not grow with the square of the images. Ties
-count against the net: a net that maps all images to one point finds nothing, whatever the order they lie in.
+It is exact, without sorting: a query is found at K if fewer than K images of other classes are as near as the nearest
+one of its own class. So one pass over the cosines `(queries, gallery)` gives every K at once, in blocks of queries, so
+that memory does not grow with the square of the images. Ties count against the net: one that maps all images to one
+point has a recall of 0, whatever their order.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tangential.experiments.settings.bounds import check_at_least
+
 TIE = 1e-6
-"""Cosines that differ by less are equal: float32 cannot tell them apart, and different blocks round differently."""
+"""Cosines that differ by less are ties: that is float32's rounding, which depends on the block."""
 
 BLOCK = 2**24
-"""Cosines that are held at a time."""
+"""Cosines in memory at a time."""
 
 
 def recall(
@@ -28,31 +32,30 @@ def recall(
     at: Sequence[int] = (1,),
     block: int = BLOCK,
 ) -> list[float]:
-    """Measure Recall@K by cosine.
+    """Recall@K by cosine.
 
-    A query of whose class there is no other image cannot be answered. It does not count, but stays in the gallery.
+    A query whose class has no other image is left out of the mean, but stays in the gallery.
 
     Args:
         queries: Unit vectors, `(n, dim)`.
         classes: Their classes, `(n,)`.
-        gallery: What is searched, `(m, dim)`; None for the queries themselves, each without itself.
+        gallery: The vectors that are searched, `(m, dim)`; None for the queries, each without itself.
         gallery_classes: Their classes, `(m,)`.
-        at: The numbers of neighbours K.
-        block: How many cosines to hold at a time; the result does not depend on it.
+        at: The K.
+        block: Cosines in memory at a time; the result does not depend on it.
 
     Returns:
-        A share from 0 to 1 for each of `at`; nan for all if an embedding is not finite.
+        The recall from 0 to 1 for each of `at`; nan for all if an embedding is not finite.
 
     Raises:
-        ValueError: No query has an image of its class to find, or a K or block below one.
+        ValueError: No query has another image of its class, or a K or block is below one.
 
     Example:
         >>> points = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
         >>> recall(points, torch.tensor([0, 1, 0]), at=(1, 2))
         [0.0, 1.0]
     """
-    if min((*at, block)) < 1:
-        raise ValueError(f"at={tuple(at)}, block={block}: must be at least 1")
+    check_at_least(1, at=at, block=block)
     if not all(bool(each.isfinite().all()) for each in (queries, gallery) if each is not None):
         return [math.nan for _ in at]
     before = wrong_before(queries, classes, gallery, gallery_classes, block=block)
@@ -70,7 +73,7 @@ def wrong_before(
     *,
     block: int = BLOCK,
 ) -> Tensor:
-    """Count for each query the images of other classes that are as near as the nearest of its own, or nearer.
+    """For each query, the number of images of other classes that are at least as near as the nearest of its own.
 
     Args:
         queries: See `recall`.
@@ -101,16 +104,16 @@ def wrong_before(
 
 
 def nearest(queries: Tensor, gallery: Tensor, count: int, *, without: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Find the nearest neighbours of a few queries by cosine.
+    """Nearest neighbours of a few queries by cosine.
 
     Args:
         queries: Unit vectors, `(n, dim)`.
-        gallery: What is searched, `(m, dim)`.
-        count: How many to find; fewer come back where there are not as many.
-        without: For each query the one image of the gallery that does not count, `(n,)`: the query itself.
+        gallery: The vectors that are searched, `(m, dim)`.
+        count: Neighbours per query; fewer if the gallery is smaller.
+        without: For each query the index in the gallery that is left out, `(n,)`: the query itself.
 
     Returns:
-        Their cosines and their numbers in the gallery, `(n, count)` each, the nearest first.
+        Cosines and indices in the gallery, `(n, count)` each, the nearest first.
 
     Example:
         >>> nearest(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]]), 1)[1].tolist()

@@ -1,4 +1,4 @@
-"""Image retrieval: an embedding in which images of one class lie near each other, classes never trained on included."""
+"""Image retrieval by metric learning: an embedding in which images of one class are near, tested on other classes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tangential.experiments.data.images.omniglot import Omniglot
 from tangential.experiments.nets.embedding import MetricNet, embedder
 from tangential.experiments.nets.normalized import normalized
 from tangential.experiments.nets.small import conv_stack
+from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Headline, Objective, Split
 from tangential.experiments.tasks.metric_losses import proxy_anchor
 from tangential.experiments.tasks.recall import recall
@@ -24,20 +25,20 @@ from tangential.experiments.tasks.recall import recall
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieval:
-    """Learn to find images of the same class as a query's, by the cosine of their embeddings.
+    """Metric learning: retrieval of images of a query's class by the cosine of embeddings.
 
     Args:
-        data: The images. Their classes of training and test should be different ones. Test batches may have a mark,
-            `(batch,)`: which images are queries, the others being the gallery. Without it every image is a query, and
-            all others its gallery.
-        net: Makes the embedding net, given `channels` and `dim`; `nets.embedding.embedder` or one that has
-            its `body` and `weights` too.
+        data: The images. Classes of training and test should be disjoint. Test batches may have a third element of
+            booleans `(batch,)`: which images are queries, the others being the gallery. Without it every image is a
+            query, and all others its gallery.
+        net: Makes the embedding net, given `channels` and `dim`; `nets.embedding.embedder` or one that also has its
+            arguments `body` and `weights`.
         criterion: Makes the loss, given `classes` and `dim`.
-        dim: Numbers of an embedding.
-        per_class: Draw training batches with so many images of each class in them; 0 draws images alone.
-        proxy_scale: The proxies' learning rate, as a multiple of the others'.
-        at: The K of the Recall@K that are measured; 1 is always among them.
-        workers: Processes that load images from disk; 0 loads in the training's own.
+        dim: Dimension of the embedding.
+        per_class: Images of each class in a class-balanced training batch; 0 for random batches.
+        proxy_scale: Learning rate of the proxies, as a multiple of the others'.
+        at: The K of Recall@K; 1 is always among them.
+        workers: Worker processes of the dataloader; 0 loads in the main process.
 
     Raises:
         ValueError: A number that is negative, or K below one.
@@ -59,11 +60,8 @@ class Retrieval:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("per_class", "proxy_scale", "workers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 0")
-        if min(self.at, default=1) < 1:
-            raise ValueError(f"at={self.at}: must be at least 1")
+        check_at_least(0, per_class=self.per_class, proxy_scale=self.proxy_scale, workers=self.workers)
+        check_at_least(1, at=self.at)
 
     @property
     def headline(self) -> Headline:
@@ -71,7 +69,7 @@ class Retrieval:
         return Headline("recall_at_1", "Recall@1 (%)", scale=100.0)
 
     def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Batch]:
-        """Give the batches of one pass; in training only whole ones, and with `generator` drawn as the settings say."""
+        """Dataloader; in training without a smaller last batch, and class-balanced if `per_class` is set."""
         images = self.data.load(split)
         if split == "train" and len(images) < batch_size:  # type: ignore[arg-type]  # torch's Dataset leaves it out
             raise ValueError(f"batch_size={batch_size}: there are only {len(images)} training images")  # type: ignore[arg-type]
@@ -82,13 +80,13 @@ class Retrieval:
         return plain(generator=generator, batches=drawn)
 
     def model(self) -> MetricNet:
-        """Make a new embedding net and, with the loss, its proxies."""
+        """A new embedding net with its loss, which holds the proxies."""
         net = self.net(channels=self.data.channels, dim=self.dim)
         criterion = self.criterion(classes=self.data.classes, dim=self.dim)
         return MetricNet(normalized(net, self.data.mean, self.data.std), criterion)
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
-        """Minimise the loss over the new layer, the body (a group that is marked `pretrained`) and the proxies."""
+        """The loss, over three groups: head, body (marked `pretrained`) and proxies."""
         parts: dict[str, list[nn.Parameter]] = {"head": [], "body": [], "criterion": []}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -104,7 +102,7 @@ class Retrieval:
         return [Objective(self.loss, [group for group in groups if group["params"]])]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Compute the loss of a batch; never in half precision, which the exponentials of large scales need."""
+        """Loss of a batch, in float32 at least: `exp(alpha * cosine)` overflows in half precision."""
         images, classes, *_ = batch
         embeddings = model(images)
         embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
@@ -112,30 +110,30 @@ class Retrieval:
             return model.get_submodule("criterion")(embeddings, classes)
 
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """Measure `recall_at_K` over all queries, from 0 to 1; see `tangential.experiments.tasks.recall`."""
-        return self.measured(*embedded(model, batches))
+        """Metrics `recall_at_K` over all queries, from 0 to 1; see `tangential.experiments.tasks.recall`."""
+        return self.metrics(*embedded(model, batches))
 
-    def measured(self, embeddings: Tensor, classes: Tensor, queries: Tensor | None) -> dict[str, float]:
-        """Measure embeddings as `embedded` gives them."""
+    def metrics(self, embeddings: Tensor, classes: Tensor, queries: Tensor | None) -> dict[str, float]:
+        """Metrics of embeddings, in the form that `embedded` returns."""
         at = sorted({1, *self.at})
         if queries is None:
-            found = recall(embeddings, classes, at=at)
+            recalls = recall(embeddings, classes, at=at)
         else:
-            found = recall(embeddings[queries], classes[queries], embeddings[~queries], classes[~queries], at=at)
-        return {f"recall_at_{k}": share for k, share in zip(at, found, strict=True)}
+            recalls = recall(embeddings[queries], classes[queries], embeddings[~queries], classes[~queries], at=at)
+        return {f"recall_at_{k}": share for k, share in zip(at, recalls, strict=True)}
 
     def smoke(self) -> Retrieval:
-        """Make the same task on a few generated images, with a small body of random weights, for a run of seconds."""
+        """The same task on a few synthetic images, with a small body of random weights, for a run of seconds."""
         small = {"weights": None, "body": partial(conv_stack, width=8)}
         return replace(self, data=self.data.smoke(), net=partial(self.net, **small), workers=0)
 
 
 def embedded(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Embed all images.
+    """Embeddings of all images.
 
     Returns:
-        Embeddings `(count, dim)`, at least float32, classes `(count,)`, and which are queries, `(count,)` booleans, if
-        the batches say so.
+        Embeddings `(count, dim)`, at least float32, classes `(count,)`, and a mask of the queries `(count,)`, or None
+        if the batches have none.
     """
     parts = []
     for images, classes, *marks in batches:
@@ -146,6 +144,6 @@ def embedded(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor
 
 
 def _classes(images: Any) -> Tensor:
-    """The classes of all images of a data set, in memory or on disk."""
+    """Classes of all images of a data set, in memory or on disk."""
     known = getattr(images, "classes", None)
     return torch.tensor([label for _, label in images.samples]) if known is None else known

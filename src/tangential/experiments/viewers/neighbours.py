@@ -65,7 +65,7 @@ def answers(task: Retrieval, model: nn.Module, *, count: int, neighbours: int, o
         The same answers at every call.
     """
     vectors, classes, asked = _embedded(task, model)
-    scores = task.measured(vectors, classes, asked)
+    scores = task.metrics(vectors, classes, asked)
     every = torch.arange(len(classes))
     queries, gallery = (every, every) if asked is None else (every[asked], every[~asked])
     queries = _answerable(queries, classes, classes[gallery], itself=asked is None)
