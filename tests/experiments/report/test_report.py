@@ -9,9 +9,9 @@ from plotly.offline import get_plotlyjs
 
 import tangential.experiments.report
 from support.run_folders import data, write_run
-from tangential.experiments.report import curves, page, tables
-from tangential.experiments.report import png as pictures
+from tangential.experiments.report import curves, page, png, styles, tables
 from tangential.experiments.report.comparison import gather
+from tangential.experiments.report.text import shortened
 from tangential.experiments.runs.folder import find
 
 
@@ -116,7 +116,7 @@ def test_scores_of_any_task_have_columns_and_losses_none(tmp_path):
     write_settings(run, epochs=1)
     assert texts(report(tmp_path)) == [["optimizer", "perplexity", "recall at 1 (%)"], ["sgd", "123.5", "50.00"]]
     assert "Lower is better: Test perplexity." in tables.table(report(tmp_path)).caption
-    assert [path.name for path in pictures.save_pictures(report(tmp_path), tmp_path)] == ["perplexity.png"]
+    assert [path.name for path in png.save_plots(report(tmp_path), tmp_path)] == ["perplexity.png"]
 
 
 def test_loss_stands_in_the_table_where_it_is_the_only_score(tmp_path):
@@ -178,7 +178,7 @@ def test_task_says_which_score_comes_first_and_how_it_is_shown(tmp_path):
         "test perplexity (per word)",
     )
     assert [line["mean"] for line in first["lines"]] == [[40.0], [30.0]]
-    assert "ppl.png" in [path.name for path in pictures.save_pictures(report(tmp_path), tmp_path)]
+    assert "ppl.png" in [path.name for path in png.save_plots(report(tmp_path), tmp_path)]
 
 
 @pytest.mark.parametrize("headline", [3, {}, PERPLEXITY | {"scale": "x"}, PERPLEXITY | {"name": None}])
@@ -360,7 +360,7 @@ def test_hostile_names_and_settings_are_shown_as_text(tmp_path):
     assert HOSTILE in unescape(text)
     assert {group["label"] for group in data(text)["groups"]} == set(compared)
     assert HOSTILE in charts(text)
-    pictures.save_pictures(comparison, tmp_path)
+    png.save_plots(comparison, tmp_path)
 
 
 def test_page_of_news_brings_no_code(out):
@@ -372,9 +372,9 @@ def test_page_of_news_brings_no_code(out):
 def test_long_name_leaves_room_for_the_plot_and_keeps_its_end(tmp_path):
     name = "a-very-long-way-to-it/" * 20 + "sgd"
     write_run(tmp_path, name, 0, [0.5, 0.6], compared={name: None})
-    assert len(pictures._short(name)) == 40
-    assert pictures._short(name).endswith("to-it/sgd")
-    pictures.save_pictures(report(tmp_path), tmp_path)
+    assert len(shortened(name, 40)) == 40
+    assert shortened(name, 40).endswith("to-it/sgd")
+    png.save_plots(report(tmp_path), tmp_path)
 
 
 def test_name_of_a_score_cannot_lead_out_of_the_folder(tmp_path):
@@ -382,7 +382,7 @@ def test_name_of_a_score_cannot_lead_out_of_the_folder(tmp_path):
     run = write_run(tmp_path / "runs", "sgd", 0, [])
     run.append({"epoch": 1, "train_loss": 1.0, "test_../../x": 1.0})
     write_settings(run, epochs=1)
-    (path,) = pictures.save_pictures(report(tmp_path / "runs"), tmp_path / "runs")
+    (path,) = png.save_plots(report(tmp_path / "runs"), tmp_path / "runs")
     assert path.name == "------x.png"
 
 
@@ -416,7 +416,7 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize(("colours", "background"), [(pictures.LIGHT, "#ffffff"), (pictures.DARK, "#14171b")])
+@pytest.mark.parametrize(("colours", "background"), [(styles.LIGHT, "#ffffff"), (styles.DARK, "#14171b")])
 def test_lines_stand_out_from_the_page_and_from_their_pair(colours, background):
     for baseline, projected in colours:
         assert contrast(baseline, background) > 2.5

@@ -1,45 +1,18 @@
-"""Runs gathered into the groups that are compared: one optimizer's runs, by seed."""
+"""Runs gathered into groups that are compared: the runs of one optimizer, by seed."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tangential.experiments.report import layers
-from tangential.experiments.report.layers import Layers
-from tangential.experiments.report.series import Series
-from tangential.experiments.runs.files import corrupt
+from tangential.experiments.report.run_files import SCORE, Run, candidates, headline, read
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.task import Headline
 
-_SETTINGS = {"optimizer": str, "seed": int, "epochs": int, "compared": dict}
-_LOSS, _SCORE = "train_loss", "test_"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run as the report sees it, whatever wrote it.
-
-    Args:
-        curves: Quantity -> what it was over the epochs or steps; none is empty.
-        finished: Whether it has run to its end.
-        progress: How far it is, in words.
-        layers: What each weight did, if that was watched.
-        invariances: The facts about its model's weights, as `Invariances.to_json` says them, if they are known.
-        pages: The pages that other commands left in its folder, `tangential neighbours` say.
-    """
-
-    curves: dict[str, Series]
-    finished: bool = True
-    progress: str = ""
-    layers: Layers | None = None
-    invariances: str | None = None
-    pages: tuple[Path, ...] = ()
+NAMED = 10
+"""At most so many runs that are left out are named with the reason."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +20,11 @@ class Group:
     """The runs of one optimizer in one folder of runs.
 
     Args:
-        label: What it is called in tables and plots.
+        label: Its name in tables and plots.
         baseline: The label of the group it is compared with, if any.
         runs: Seed -> run.
-        settings: What was asked, the same for all of them but the seed.
-        environment: Where the first of them ran.
+        settings: The settings of all its runs, without the seed.
+        environment: Versions and machine of its first run.
     """
 
     label: str
@@ -62,22 +35,22 @@ class Group:
 
     @property
     def finished(self) -> dict[int, Run]:
-        """Those that have run to their end: what the table is about."""
+        """The finished runs, which the table is about."""
         return {seed: run for seed, run in self.runs.items() if run.finished}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a report is about.
+    """Contents of a report.
 
     Args:
         groups: In the order of their recipe.
-        unfinished: How many runs have not run to their end.
+        unfinished: Number of unfinished runs.
         unit: What the curves are over: `epoch` or `step`.
         scores: The quantities whose last values the table shows; a difference is taken of the first.
-        notes: What a reader must know about how the runs were read.
-        title: What stands above it all.
-        headlines: Of the scores that tasks are about, how they are shown.
+        notes: What was left out, and why.
+        title: Heading of the page.
+        headlines: How the scores that tasks are about are shown.
     """
 
     groups: tuple[Group, ...]
@@ -104,7 +77,33 @@ class Comparison:
         return list(dict.fromkeys((*self.scores, *curves)))
 
 
-def gather(runs: Iterable[RunFolder], *, follow: bool = False) -> Comparison:
+@dataclass(frozen=True)
+class _Member:
+    """A run that was read, before it is in a group."""
+
+    path: Path
+    label: str
+    baseline: str | None
+    seed: int
+    shared: dict[str, Any]
+    environment: dict[str, Any]
+    run: Run
+
+
+def gather_folders(folders: Sequence[Path], *, follow: bool = False) -> Comparison:
+    """Read all runs in some folders; a broken one is left out and named in the notes.
+
+    Args:
+        folders: Run folders, or folders of run folders.
+        follow: Whether unfinished runs are drawn too; otherwise they are left out, and one must be finished.
+
+    Raises:
+        ValueError: A folder does not exist or holds no run, or no run can be shown.
+    """
+    return gather(candidates(folders), follow=follow, skip_broken=True)
+
+
+def gather(runs: Iterable[RunFolder], *, follow: bool = False, skip_broken: bool = False) -> Comparison:
     """Read run folders and sort them into groups.
 
     Runs of one optimizer in one folder must differ in nothing but their seed. Where runs of several folders are
@@ -113,31 +112,37 @@ def gather(runs: Iterable[RunFolder], *, follow: bool = False) -> Comparison:
     Args:
         runs: Run folders, as `tangential.experiments.runs.folder.find` gives them.
         follow: Whether unfinished runs are drawn too; otherwise they are left out, and one must be finished.
+        skip_broken: Whether a run that cannot be read, or that does not belong to its group, is left out and named in
+            the notes; otherwise it is an error.
 
     Raises:
         ValueError: A broken file, runs that do not belong together, or no finished run.
+        OSError: A file cannot be read.
     """
     runs = list(runs)
-    names = _folder_names([run.path.parent for run in runs])
-    groups: dict[str, Group] = {}
-    unfinished = 0
+    prefixes = _folder_names([run.path.parent for run in runs])
+    members: list[_Member] = []
+    problems: list[str] = []
     for run in runs:
-        settings, metrics = _checked(run)
-        finished = len(metrics) >= settings["epochs"]
-        unfinished += not finished
-        if finished or follow:
-            group = _group(run, settings, names[run.path.parent], groups)
-            group.runs[settings["seed"]] = _run(run, metrics, settings["epochs"])
+        try:
+            members.append(_member(run, prefixes[run.path.parent]))
+        except (ValueError, OSError) as error:
+            if not skip_broken:
+                raise
+            problems.append(_explained(error, run.path))
+    shown = [member for member in members if follow or member.run.finished]
+    groups = list(_groups(shown, problems))
+    if problems and not skip_broken:
+        raise ValueError(problems[0])
+    unfinished = sum(not member.run.finished for member in members)
     if not groups and not follow:
-        raise ValueError(
-            f"no finished run among {unfinished}; `tangential train` with the same --out goes on with them, "
-            "`tangential report --serve` follows them"
-        )
-    return _compared(tuple(sorted(groups.values(), key=_place)), unfinished)
+        raise ValueError("; ".join(_named(problems)) or _nothing_finished(unfinished))
+    notes = tuple(f"Left out: {problem}" for problem in _named(problems))
+    return replace(_compared(tuple(sorted(groups, key=_place)), unfinished), notes=notes)
 
 
 def is_loss(key: str) -> bool:
-    """Say whether a quantity is a loss, which every task has, and not the score that it is about.
+    """Whether a quantity is a loss, which every task has, and not the score that the task is about.
 
     Example:
         >>> is_loss("test_loss"), is_loss("test_accuracy")
@@ -146,105 +151,67 @@ def is_loss(key: str) -> bool:
     return key.endswith("loss")
 
 
+def _member(folder: RunFolder, prefix: str) -> _Member:
+    settings, environment, run = read(folder)
+    baseline = settings["compared"].get(settings["optimizer"])
+    return _Member(
+        path=folder.path,
+        label=prefix + settings["optimizer"],
+        baseline=baseline and prefix + baseline,
+        seed=settings["seed"],
+        shared={name: value for name, value in settings.items() if name != "seed"},
+        environment=environment,
+        run=run,
+    )
+
+
+def _explained(error: ValueError | OSError, path: Path) -> str:
+    """One line about a run that cannot be read, with its file."""
+    return f"{error.filename or path}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+
+
+def _groups(members: Sequence[_Member], problems: list[str]) -> Iterator[Group]:
+    """Groups of the runs that agree; of runs with other settings than most of their group it says so."""
+    for label in dict.fromkeys(member.label for member in members):
+        own = [member for member in members if member.label == label]
+        first = max(own, key=lambda one: sum(other.shared == one.shared for other in own))
+        group = Group(label, first.baseline, {}, first.shared, first.environment)
+        for member in own:
+            differing = [name for name in group.settings if member.shared.get(name) != group.settings[name]]
+            differing += [name for name in member.shared if name not in group.settings]
+            if differing or member.seed in group.runs:
+                why = f"it differs in {', '.join(differing[:3])}" if differing else f"seed {member.seed} is there twice"
+                problems.append(
+                    f"{member.path}: not the same settings as the other {label} runs beside it ({why}); "
+                    "report them apart"
+                )
+            else:
+                group.runs[member.seed] = member.run
+        yield group
+
+
+def _named(problems: Sequence[str]) -> list[str]:
+    more = len(problems) - NAMED
+    return [*problems[:NAMED], *([f"{more} more runs"] if more > 0 else [])]
+
+
+def _nothing_finished(unfinished: int) -> str:
+    return (
+        f"no finished run among {unfinished}; `tangential train` with the same --out resumes them, "
+        "`tangential report --serve` follows them"
+    )
+
+
 def _compared(groups: tuple[Group, ...], unfinished: int) -> Comparison:
     headlines: dict[str, Headline] = {}
-    for told in filter(None, (headline(group.settings) for group in groups)):
-        headlines.setdefault(_SCORE + told.name, told)
+    for each in filter(None, (headline(group.settings) for group in groups)):
+        headlines.setdefault(SCORE + each.name, each)
     comparison = Comparison(groups, unfinished, headlines=headlines)
-    measured = [key for key in comparison.quantities() if key.startswith(_SCORE)]
+    measured = [key for key in comparison.quantities() if key.startswith(SCORE)]
     first = [key for key in headlines if key in measured]
     scores = dict.fromkeys([*first, *(key for key in measured if not is_loss(key))]) or measured
     recipes = dict.fromkeys(str(group.settings.get("recipe", "runs")) for group in groups)
     return replace(comparison, scores=tuple(scores), title=" and ".join(recipes) or "runs")
-
-
-def headline(settings: Mapping[str, Any]) -> Headline | None:
-    """The score that a run is about, as its settings have it; None where they have none.
-
-    Raises:
-        ValueError: The settings have something else in its place.
-    """
-    told = settings.get("headline")
-    if told is None:
-        return None
-    kinds = {"name": str, "label": str, "scale": int | float, "higher_is_better": bool}
-    if not isinstance(told, dict) or not all(isinstance(told.get(name), kind) for name, kind in kinds.items()):
-        raise ValueError(f"headline={told!r} has not a {', a '.join(kinds)}")
-    return Headline(**{name: told[name] for name in kinds})
-
-
-def _group(run: RunFolder, settings: dict[str, Any], prefix: str, groups: dict[str, Group]) -> Group:
-    """The group of a run, a new one if it is the first."""
-    baseline, label = settings["compared"].get(settings["optimizer"]), prefix + settings["optimizer"]
-    shared = {name: value for name, value in settings.items() if name != "seed"}
-    group = groups.setdefault(label, Group(label, baseline and prefix + baseline, {}, shared, run.environment()))
-    if group.settings != shared or settings["seed"] in group.runs:
-        raise ValueError(f"{run.path}: not the same settings as the other {label} runs beside it; report them apart")
-    return group
-
-
-def _checked(run: RunFolder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Settings and metrics of a run, with what a report needs of them."""
-    settings, metrics = run.settings(), run.metrics()
-    for name, kind in _SETTINGS.items():
-        if not isinstance(settings.get(name), kind):
-            raise corrupt(run.path / "settings.json", f"it has no {name}")
-    try:
-        told = headline(settings)
-    except ValueError as error:
-        raise corrupt(run.path / "settings.json", str(error)) from error
-    needed = [_LOSS, *([f"{_SCORE}{told.name}"] if told else [])]
-    for record in metrics:
-        for name in needed:
-            if not _is_number(record.get(name)):
-                raise corrupt(run.path / "metrics.jsonl", f"an epoch has no {name}")
-        if not any(key.startswith(_SCORE) and _is_number(value) for key, value in record.items()):
-            raise corrupt(
-                run.path / "metrics.jsonl", f"an epoch has no score, a number whose name begins with {_SCORE}"
-            )
-    return settings, metrics
-
-
-def _run(folder: RunFolder, metrics: Sequence[Mapping[str, Any]], epochs: int) -> Run:
-    facts, watched = folder.invariances, layers.read(folder.telemetry)
-    curves = _curves(metrics)
-    if watched is not None and watched.unit == "epoch":
-        curves = _medians(watched) | curves
-    return Run(
-        curves=curves,
-        finished=len(metrics) >= epochs,
-        progress=f"epoch {len(metrics)} of {epochs}",
-        layers=watched,
-        invariances=facts.read_text() if facts.exists() else None,
-        pages=tuple(sorted(folder.path.glob("*.html"))),
-    )
-
-
-def _curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
-    """Every number of the metrics over the epochs that have it."""
-    keys = dict.fromkeys(key for record in metrics for key in record if key != "epoch")
-    curves = {}
-    for key in keys:
-        points = [(record["epoch"], record[key]) for record in metrics if _is_number(record.get(key))]
-        if points:
-            x, y = zip(*points, strict=True)
-            curves[key] = Series(np.array(x), np.array(y, dtype=np.float64))
-    return curves
-
-
-def _medians(watched: Layers) -> dict[str, Series]:
-    """The medians over weights, for what the metrics themselves do not have."""
-    names = {"norm": "weight_norm", "effective_step": "effective_step", "angle": "angle"}
-    found = {}
-    for figure, key in names.items():
-        there = np.isfinite(watched.medians[figure])
-        if there.any():
-            found[key] = Series(watched.x[there], watched.medians[figure][there])
-    return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _folder_names(folders: Iterable[Path]) -> dict[Path, str]:

@@ -1,4 +1,4 @@
-"""The quantities of a comparison as they are drawn: what each is called, its unit and scale, and the lines of it."""
+"""The quantities of a comparison as charts: title, unit, scale and lines; the page and the PNG files draw the same."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tangential.experiments.report.comparison import Comparison, Group
+from tangential.experiments.report.comparison import Comparison
 from tangential.experiments.report.series import Band, banded
+from tangential.experiments.report.styles import Style, styles
 from tangential.experiments.task import Headline
 
 MOST = 60
@@ -16,15 +17,15 @@ MOST = 60
 
 @dataclass(frozen=True)
 class Curve:
-    """One quantity, as it is drawn.
+    """One quantity.
 
     Args:
         key: Its name in the metrics.
-        title: What stands above the plot.
-        axis: What stands beside it, with the unit.
-        scale: What a value is multiplied with.
-        log: Whether the axis is logarithmic at first.
-        higher_is_better: Which way it is good.
+        title: Title of its plot.
+        axis: Label of the vertical axis, with the unit.
+        scale: Factor by which its values are multiplied.
+        log: Whether a logarithmic axis suits it.
+        higher_is_better: Whether more is better.
     """
 
     key: str
@@ -56,29 +57,40 @@ _LOW = ("loss", "perplexity", "error", "error_rate", "eer", "rmse", "mae")
 
 @dataclass(frozen=True)
 class Line:
-    """One group's curve, and how it is drawn.
+    """One group's line in a chart.
 
     Args:
         label: The group.
         band: Mean, least and greatest value over its seeds.
-        hue: Number of its hue.
-        role: `baseline`, `projected`, or `single` where a group is compared with none.
+        style: Colour and dash.
     """
 
     label: str
     band: Band
-    hue: int
-    role: str
+    style: Style
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A quantity with its lines, one per group that has it."""
+
+    curve: Curve
+    lines: tuple[Line, ...]
+
+    @property
+    def log(self) -> bool:
+        """Whether the axis is logarithmic at first: where that suits the quantity and all values are positive."""
+        return self.curve.log and all(float(line.band.low.min()) > 0 for line in self.lines)
 
 
 def curve(key: str, headlines: Mapping[str, Headline] | None = None) -> Curve:
-    """Say how a quantity is drawn: as its task says, or else as can be guessed from its name.
+    """Title, unit and scale of a quantity: those of its task's headline, or else a guess from its name.
 
-    Losses, errors and perplexities should be low; a name that says nothing is its own title.
+    Losses, errors and perplexities should be low; a name without known words is its own title.
 
     Args:
         key: Its name in the metrics.
-        headlines: What tasks say of the scores they are about, as `Comparison.headlines` has it.
+        headlines: How tasks show the scores they are about, as `Comparison.headlines` has it.
 
     Example:
         >>> curve("test_accuracy").axis, curve("eval/f1").title, curve("test_perplexity").higher_is_better
@@ -86,10 +98,10 @@ def curve(key: str, headlines: Mapping[str, Headline] | None = None) -> Curve:
         >>> curve("test_bits", {"test_bits": Headline("bits", "bits per byte", 1.4, False)}).axis
         'test bits per byte'
     """
-    told = (headlines or {}).get(key)
-    if told is not None:
-        title = f"Test {told.label.partition(' (')[0]}"
-        return Curve(key, title, f"test {told.label}", told.scale, higher_is_better=told.higher_is_better)
+    headline = (headlines or {}).get(key)
+    if headline is not None:
+        title = f"Test {headline.label.partition(' (')[0]}"
+        return Curve(key, title, f"test {headline.label}", headline.scale, higher_is_better=headline.higher_is_better)
     if key in _KNOWN:
         return _KNOWN[key]
     words = " ".join(_written(word) for word in key.split("_")) if key.startswith("test_") else key
@@ -100,46 +112,26 @@ def curve(key: str, headlines: Mapping[str, Headline] | None = None) -> Curve:
 
 
 def _written(word: str) -> str:
-    """The abbreviations among the scores in capitals: `ap50` is AP50."""
+    """Abbreviations of scores in capitals: `ap50` is AP50."""
     return word.upper() if _ABBREVIATED.fullmatch(word) else word
 
 
-def chosen(comparison: Comparison) -> list[Curve]:
-    """List what is drawn: the scores, the losses, norm, steps and angle, and then all else, up to a bound."""
-    keys = [key for key in comparison.quantities() if key not in _NOT_DRAWN]
-    order = [*comparison.scores, *_KNOWN]
-    known = [key for key in order if key in keys]
-    return [curve(key, comparison.headlines) for key in dict.fromkeys((*known, *keys))][:MOST]
+def charts(comparison: Comparison) -> list[Chart]:
+    """Charts of the scores, the losses, norm, steps and angle, and then of all else, `MOST` at most."""
+    there = dict.fromkeys(key for key in comparison.quantities() if key not in _NOT_DRAWN)
+    order = [key for key in dict.fromkeys([*comparison.scores, *_KNOWN]) if key in there]
+    return [chart(comparison, key) for key in [*dict.fromkeys([*order, *there])][:MOST]]
 
 
-def lines(comparison: Comparison, drawn: Curve) -> list[Line]:
+def chart(comparison: Comparison, key: str) -> Chart:
     """Summarise a quantity over the seeds of each group that has it."""
-    styles = roles(comparison)
-    made = []
+    drawn = curve(key, comparison.headlines)
+    looks = styles(comparison)
+    lines = []
     for group in comparison.groups:
-        series = [run.curves[drawn.key] for run in group.runs.values() if drawn.key in run.curves]
+        series = [run.curves[key] for run in group.runs.values() if key in run.curves]
         if series:
             band = banded(series)
             scaled = Band(band.x, drawn.scale * band.mean, drawn.scale * band.low, drawn.scale * band.high)
-            made.append(Line(group.label, scaled, *styles[group.label]))
-    return made
-
-
-def roles(comparison: Comparison) -> dict[str, tuple[int, str]]:
-    """Label -> (number of its hue, its role); a baseline and what is compared with it share a hue."""
-    families = list(dict.fromkeys(_family(group) for group in comparison.groups))
-    paired = {label for pair in comparison.pairs() for label in (pair[0].label, pair[1].label)}
-    return {
-        group.label: (families.index(_family(group)), _role(group, group.label in paired))
-        for group in comparison.groups
-    }
-
-
-def _role(group: Group, paired: bool) -> str:
-    if group.baseline is not None:
-        return "projected"
-    return "baseline" if paired else "single"
-
-
-def _family(group: Group) -> str:
-    return group.baseline or group.label
+            lines.append(Line(group.label, scaled, looks[group.label]))
+    return Chart(drawn, tuple(lines))

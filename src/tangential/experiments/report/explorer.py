@@ -1,8 +1,9 @@
-"""The layer explorer's data: each weight of each run over epochs, within a bound whatever the runs are.
+"""Data of the layer explorer: each weight of each run over epochs, of bounded size whatever the runs are.
 
-Values are written with five digits. A run of many epochs has neighbouring ones merged into at most `COLUMNS` columns,
-fewer if there are many weights and runs, so that all runs together have about `NUMBERS` numbers; and of a network with
-more weights than fit, as many as do are shown, evenly spread over it. What was merged or left out is said on the page.
+All epochs of any run together are cut into at most `COLUMNS` stretches, fewer if there are many weights and runs, so
+that all runs together have about `NUMBERS` numbers. A run's epochs within a stretch become one column: the last norm,
+the mean of anything else. Of a network with more weights than fit, as many as do are shown, evenly spread over it. The
+page notes what was merged or left out. Values are written with five digits, more than a screen shows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from tangential.experiments.report.comparison import Comparison
 from tangential.experiments.report.layers import FIGURES, Layers
 from tangential.experiments.report.series import Array, stretches
+from tangential.experiments.report.values import finite_or_none
 
 NUMBERS = 500_000
 COLUMNS, FEWEST_COLUMNS = 120, 12
@@ -38,7 +40,7 @@ _SHOWN = (
 
 @dataclass(frozen=True)
 class _Watched:
-    """The weights of one run of a group."""
+    """Telemetry of one run of a group."""
 
     group: str
     seed: int
@@ -46,7 +48,7 @@ class _Watched:
 
 
 def explorer(comparison: Comparison) -> dict[str, Any] | None:
-    """Gather the weights of all runs that were watched, as JSON for the page; None if none was.
+    """Telemetry of all runs as JSON for the page; None if there is none.
 
     Returns:
         `unit`, `names`, `about` (a line per weight), `figures`, `runs` with `group`, `seed`, `x` and
@@ -56,7 +58,7 @@ def explorer(comparison: Comparison) -> dict[str, Any] | None:
         _Watched(group.label, seed, run.layers)
         for group in comparison.groups
         for seed, run in sorted(group.runs.items())
-        if run.layers is not None
+        if run.layers is not None and run.layers.names
     ]
     units = {run.layers.unit for run in runs}
     if not runs:
@@ -88,45 +90,42 @@ def _extent(runs: Sequence[_Watched]) -> tuple[list[str], Array, Array]:
 
 
 def _run(run: _Watched, names: Sequence[str], grid: Array, starts: Array) -> dict[str, Any]:
-    ends = np.append(starts[1:], len(grid))
-    values = {figure: _on_grid(run.layers, figure, names, grid) for figure in FIGURES}
-    merged = {
-        figure: [_merged(figure, table[:, a:b]) for a, b in zip(starts, ends, strict=True)]
-        for figure, table in values.items()
-        if np.isfinite(table).any()
-    }
-    reached = int(np.searchsorted(grid[starts], run.layers.x[-1], side="right"))
+    """One run's columns: those stretches of the grid in which it has an epoch, and those between them."""
+    layers, ends = run.layers, np.append(starts[1:], len(grid))
+    stretch = np.searchsorted(grid[starts], layers.x, side="right") - 1  # of each of its own epochs; increasing
+    reached = int(stretch[-1]) + 1
+    place = {name: row for row, name in enumerate(layers.names)}
+    rows = np.array([place.get(name, -1) for name in names])
+    shown = [figure for figure in FIGURES if np.isfinite(layers.values[figure][rows[rows >= 0]]).any()]
     return {
         "group": run.group,
         "seed": run.seed,
-        "x": np.minimum(grid[ends - 1], run.layers.x[-1])[:reached].tolist(),
-        "values": {figure: _json(np.stack(columns[:reached], axis=1)) for figure, columns in merged.items()},
+        "x": np.minimum(grid[ends - 1], layers.x[-1])[:reached].tolist(),
+        "values": {
+            figure: [finite_or_none(row, 5) for row in _merged(figure, layers.values[figure], rows, stretch, reached)]
+            for figure in shown
+        },
     }
 
 
-def _on_grid(layers: Layers, figure: str, names: Sequence[str], grid: Array) -> Array:
-    """`(names, grid)`; NaN where this run has no such weight or no such epoch."""
-    table = np.full((len(names), len(grid)), np.nan)
-    place = {name: row for row, name in enumerate(layers.names)}
-    there = [row for row, name in enumerate(names) if name in place]
-    columns = np.searchsorted(grid, layers.x)
-    table[np.array(there, dtype=int)[:, None], columns] = layers.values[figure][[place[names[row]] for row in there]]
-    return table
-
-
-def _merged(figure: str, stretch: Array) -> Array:
-    """`(names, epochs)` -> `(names,)`: the last norm, the mean of anything else."""
-    there = np.isfinite(stretch)
+def _merged(figure: str, values: Array, rows: Array, stretch: Array, columns: int) -> Array:
+    """`(weights, epochs)` -> `(rows, columns)`; NaN where this run has no such weight (row -1) or no epoch."""
+    table = np.full((len(rows), columns), np.nan)
+    there = np.flatnonzero(rows >= 0)
+    values = values[rows[there]]
+    finite = np.isfinite(values)
+    begins = np.flatnonzero(np.diff(stretch, prepend=-1))  # where this run's epochs enter another stretch
+    own = stretch[begins]
     if figure == "norm":
-        last = stretch.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
-        return stretch[np.arange(len(stretch)), last]
-    total, count = np.where(there, stretch, 0.0).sum(axis=1), there.sum(axis=1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _json(table: Array) -> list[list[float | None]]:
-    """Five digits are more than a screen shows; JSON has no NaN."""
-    return [[float(f"{value:.5g}") if np.isfinite(value) else None for value in row] for row in table.tolist()]
+        last = np.maximum.accumulate(np.where(finite, np.arange(values.shape[1]), -1), axis=1)
+        at = last[:, np.append(begins[1:], values.shape[1]) - 1]
+        merged = np.where(at >= begins, np.take_along_axis(values, np.maximum(at, 0), axis=1), np.nan)
+    else:
+        count = np.add.reduceat(finite, begins, axis=1, dtype=np.int64)
+        total = np.add.reduceat(np.where(finite, values, 0.0), begins, axis=1)
+        merged = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    table[np.ix_(there, own)] = merged
+    return table
 
 
 def _there(runs: Sequence[_Watched], figure: str) -> bool:
@@ -134,7 +133,7 @@ def _there(runs: Sequence[_Watched], figure: str) -> bool:
 
 
 def _notes(runs: Sequence[_Watched], names: Sequence[str], grid: Array, starts: Array, *, mixed: bool) -> list[str]:
-    """What is not shown as it was logged."""
+    """What is not shown as it was logged, in words."""
     every, unit = len({name for run in runs for name in run.layers.names}), runs[0].layers.unit
     notes = []
     if len(names) < every:

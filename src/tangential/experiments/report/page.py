@@ -1,4 +1,4 @@
-"""The HTML page of a comparison: one file with everything in it, that asks the network for nothing.
+"""The HTML page of a comparison: one file with everything in it, which requests nothing from the network.
 
 Its size is bounded whatever the runs are: curves have at most `series.POINTS` points, there are at most `curves.MOST`
 of them, and the layer explorer has its own bound.
@@ -17,15 +17,14 @@ from urllib.parse import quote
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from tangential.experiments.report import curves, tables
-from tangential.experiments.report import png as pictures
-from tangential.experiments.report.comparison import Comparison, Group, Run
+from tangential.experiments.report import curves, png, tables
+from tangential.experiments.report.comparison import Comparison, Group
 from tangential.experiments.report.explorer import explorer
-from tangential.experiments.report.series import Array
+from tangential.experiments.report.run_files import Facts, Run
+from tangential.experiments.report.styles import styles
+from tangential.experiments.report.values import finite_or_none
 from tangential.experiments.runs.files import replace_text
 from tangential.experiments.templates import render as render_page
-from tangential.invariances import Invariances
-from tangential.invariances import table as facts
 
 PAGE = "report.html"
 
@@ -40,12 +39,11 @@ def save(comparison: Comparison, folder: Path) -> list[Path]:
         The page, then the plots.
 
     Raises:
-        ValueError: A file about the model's invariances is broken.
         OSError: The folder cannot be written.
     """
     page = folder / PAGE
     replace_text(page, render(comparison, pages=_pages(comparison, page)))
-    return [page, *pictures.save_pictures(comparison, folder)]
+    return [page, *png.save_plots(comparison, folder)]
 
 
 def render(
@@ -56,20 +54,17 @@ def render(
     error: str = "",
     pages: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Write the page as HTML. Whatever comes from a run folder is escaped, names, settings and environment alike.
+    """The page as HTML. Whatever comes from a run folder is escaped, names, settings and environment alike.
 
     Args:
-        comparison: What it is about.
-        live: Whether the page asks its server for news.
-        scripts: Whether the plotting library and the page's own code are in it; a page that only brings news to one
-            that is open already needs neither.
-        error: What keeps the runs from being read, if anything does.
-        pages: What it links to, as (text, address) each.
-
-    Raises:
-        ValueError: A file about the model's invariances is broken.
+        comparison: What it shows.
+        live: Whether the page polls its server for changes.
+        scripts: Whether the plotting library and the page's own code are in it; an update of a page that is open
+            already needs neither.
+        error: Why no run can be shown, if none can.
+        pages: Links, as (text, address) each.
     """
-    return render_page(
+    html = render_page(
         "report",
         title=comparison.title,
         about=_about(comparison),
@@ -89,57 +84,53 @@ def render(
         code=[Markup((_STATIC / name).read_text()) for name in _SCRIPTS] if scripts else [],
         looks=Markup((_STATIC / "page.css").read_text()),
     )
+    return html.encode("utf-8", "backslashreplace").decode()  # JSON may hold half of a surrogate pair, UTF-8 may not
 
 
 def data(comparison: Comparison) -> dict[str, Any]:
-    """Gather what the page draws, as JSON's own types.
+    """What the page draws, as JSON's own types.
 
     Returns:
-        `unit`; `colours` of a light and a dark page; `groups` with `label`, `hue`, `role` and `seeds`; `charts`, each
-        with its `key`, `title`, `axis`, `log` and a line per group; and `layers`, as `explorer` gives them, or None.
+        `unit`; `groups` with `label`, `hue`, `role`, the colours `light` and `dark`, `dash` and the number of `seeds`;
+        `charts`, each with its `key`, `title`, `axis`, `log` and a line per group; and `layers`, as `explorer` gives
+        them, or None.
     """
-    roles = curves.roles(comparison)
+    looks = styles(comparison)
     return {
         "unit": comparison.unit,
-        "colours": {"light": pictures.LIGHT, "dark": pictures.DARK},
         "groups": [
             {
                 "label": group.label,
-                "hue": roles[group.label][0],
-                "role": roles[group.label][1],
                 "seeds": len(group.runs),
+                **{name: getattr(looks[group.label], name) for name in ("hue", "role", "light", "dark", "dash")},
             }
             for group in comparison.groups
         ],
-        "charts": [_chart(comparison, curve) for curve in curves.chosen(comparison)],
+        "charts": [_chart(chart) for chart in curves.charts(comparison)],
         "layers": explorer(comparison),
     }
 
 
-def _chart(comparison: Comparison, curve: curves.Curve) -> dict[str, Any]:
-    lines = curves.lines(comparison, curve)
-    positive = all(float(line.band.low.min()) > 0 for line in lines)
+def _chart(chart: curves.Chart) -> dict[str, Any]:
+    curve = chart.curve
     return {
         "key": curve.key,
         "title": curve.title,
         "axis": curve.axis,
-        "log": curve.log and positive,
+        "log": chart.log,
         "lines": [
-            {"group": line.label, "x": line.band.x.tolist(), **{k: _digits(getattr(line.band, k)) for k in _ENDS}}
-            for line in lines
+            {
+                "group": line.label,
+                "x": line.band.x.tolist(),
+                **{name: finite_or_none(getattr(line.band, name), 7) for name in ("mean", "low", "high")},
+            }
+            for line in chart.lines
         ],
     }
 
 
-_ENDS = ("mean", "low", "high")
-
-
-def _digits(values: Array) -> list[float]:
-    return [float(f"{value:.7g}") for value in values.tolist()]
-
-
 def _about(comparison: Comparison) -> str:
-    """One line: how many optimizers and runs there are."""
+    """One line: the numbers of optimizers, runs and epochs."""
     runs = _runs(comparison)
     last = max((int(series.x[-1]) for _, _, run in runs for series in run.curves.values()), default=0)
     counts = [(len(runs), "run"), (last, comparison.unit)]
@@ -156,7 +147,7 @@ def _pages(comparison: Comparison, page: Path) -> list[tuple[str, str]]:
     """The pages of single runs, as they are reached from the report's own."""
     page = page.resolve()
     return [
-        (f"{group.label}, seed {seed}: {path.stem}", quote(os.path.relpath(path.resolve(), page.parent)))
+        (f"{group.label}, seed {seed}: {path.stem}", quote(os.fsencode(os.path.relpath(path.resolve(), page.parent))))
         for group, seed, run in _runs(comparison)
         for path in run.pages
         if path.resolve() != page
@@ -165,22 +156,17 @@ def _pages(comparison: Comparison, page: Path) -> list[tuple[str, str]]:
 
 def _invariances(comparison: Comparison) -> Iterable[dict[str, Any]]:
     """Each different answer once, with the groups whose model it is about."""
-    answers: dict[str, list[str]] = {}
+    answers: dict[Facts, list[str]] = {}
     for group, _, run in _runs(comparison):
         if run.invariances is not None:
             answers.setdefault(run.invariances, []).append(group.label)
-    for text, labels in answers.items():
-        try:
-            found = Invariances.from_json(text)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"invariances.json of {labels[0]} is broken ({error}); delete it, or ask again") from error
-        verdicts = [found.verdict(name) for name in found]
+    for found, labels in answers.items():
         of = ", ".join(dict.fromkeys(labels)) if len(answers) > 1 else ""
-        yield {"of": of, "summary": facts.summary(verdicts), "notes": found.notes, "rows": facts.rows(verdicts)}
+        yield {"of": of, "summary": found.summary, "notes": found.notes, "rows": found.rows}
 
 
 def _arguments(group: Group) -> str:
-    """The optimizer's arguments as they were given, short."""
+    """The optimizer's arguments in one line."""
     made_by: Any = group.settings.get("made_by")
     given = made_by.get("arguments") if isinstance(made_by, dict) else None
     return ", ".join(f"{name}={value}" for name, value in given.items()) if isinstance(given, dict) else ""

@@ -1,5 +1,5 @@
 "use strict";
-// What the page knows and what its reader has chosen, and the small things that all of its parts need.
+// State of the page: its data and what is hidden; and functions that all of its parts use.
 
 let data = JSON.parse(document.getElementById("data").textContent);
 const hidden = new Set(); // labels of the groups that are not drawn
@@ -36,14 +36,10 @@ function short(name, most) {
   return letters.length <= most ? name : "…" + letters.slice(1 - most).join("");
 }
 
-/** Colour and dash of a group: a baseline is the paler and dashed one of its hue; when hues run out, dashes tell. */
+/** Colour and dash of a group, as `styles.py` chose them. */
 function styleOf(label) {
   const group = data.groups.find((each) => each.label === label);
-  const hues = data.colours[dark.matches ? "dark" : "light"];
-  const pair = hues[group.hue % hues.length];
-  const round = Math.floor(group.hue / hues.length) % 3;
-  if (group.role === "baseline") return { colour: pair[0], dash: "dash" };
-  return { colour: pair[1], dash: ["solid", "dot", "dashdot"][round] };
+  return { colour: group[dark.matches ? "dark" : "light"], dash: group.dash };
 }
 
 function swatch(label) {
