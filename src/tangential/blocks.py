@@ -15,8 +15,10 @@ of consecutive rows, so its dot products are sums of those of its rows, and noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,13 +63,18 @@ class Blocks:
     segments: tuple[tuple[int, int, int], ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_count("dim", self.dim, least=0)
+        object.__setattr__(self, "dim", _checked_count("dim", self.dim, least=0))
         if self.size is not None:
-            _check_count("size", self.size, least=1)
+            object.__setattr__(self, "size", _checked_count("size", self.size, least=1))
         if self.segments is not None:
             if self.size != 1:
                 raise ValueError(f"Blocks: size={self.size} beside segments; segments carry their own rows per block")
             object.__setattr__(self, "segments", _checked_segments(self.segments))
+
+    @property
+    def plain(self) -> tuple[int, int | None, tuple[tuple[int, int, int], ...] | None]:
+        """`(dim, size, segments)`, as state dicts hold it: `Blocks(*plain)` is this again."""
+        return self.dim, self.size, self.segments
 
     def check(self, shape: Sequence[int]) -> None:
         """Raise ValueError unless a weight of this shape can be cut so."""
@@ -90,6 +97,18 @@ class Blocks:
             return tuple(_segment_runs(self.segments, rows))
         size = rows if self.size is None else self.size
         return ((size, True),) * (rows // size) if rows else ()
+
+    def smallest(self, shape: Sequence[int]) -> int:
+        """Elements of the smallest invariant block of a weight of this shape, which `check` allows.
+
+        Example:
+            >>> Blocks(size=2).smallest((4, 3)), Blocks().smallest((5,))
+            (6, 1)
+        """
+        rows = shape[self.dim] if self.size is None else self.size
+        if self.segments is not None:
+            rows = min(size for _, _, size in self.segments)
+        return rows * math.prod(n for i, n in enumerate(shape) if i != self.dim)
 
     def spans(self, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
         """First index, and last plus one, of every invariant block; indices between segments are in none.
@@ -244,26 +263,32 @@ def _segment_runs(segments: Sequence[tuple[int, int, int]], rows: int) -> list[R
 
 def _checked_segments(segments: Any) -> tuple[tuple[int, int, int], ...]:
     try:
-        triples = tuple((start, stop, size) for start, stop, size in segments)
+        given = tuple((start, stop, size) for start, stop, size in segments)
     except (TypeError, ValueError):
         raise TypeError(f"Blocks: segments={segments!r} must be (start, stop, rows per block) triples") from None
-    if not triples:
+    if not given:
         raise ValueError("Blocks: segments is empty; use None for a weight that has no invariant block")
+    triples: list[tuple[int, int, int]] = []
     at = 0
-    for start, stop, size in triples:
-        _check_count("segment start", start, least=0)
-        _check_count("segment stop", stop, least=1)
-        _check_count("rows per block", size, least=1)
+    for triple in given:
+        names = (("segment start", 0), ("segment stop", 1), ("rows per block", 1))
+        start, stop, size = (_checked_count(name, value, least) for value, (name, least) in zip(triple, names, strict=True))
         if start < at or stop <= start or (stop - start) % size:
             raise ValueError(
                 f"Blocks: segment {(start, stop, size)} must start at {at} or later and hold a whole number of blocks"
             )
+        triples.append((start, stop, size))
         at = stop
-    return triples
+    return tuple(triples)
 
 
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+def _checked_count(name: str, value: Any, least: int) -> int:
+    try:
+        count = None if isinstance(value, bool) else index(value)
+    except TypeError:
+        count = None
+    if count is None:
         raise TypeError(f"Blocks: {name}={value!r} must be an integer")
-    if value < least:
-        raise ValueError(f"Blocks: {name}={value} must be at least {least}")
+    if count < least:
+        raise ValueError(f"Blocks: {name}={count} must be at least {least}")
+    return count

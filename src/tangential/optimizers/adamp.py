@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 
 from tangential.algorithm import Adam
 from tangential.blocks import Blocks
-from tangential.optimizers.base import Projected
-
-Params = Iterable[Any]
+from tangential.optimizers.base import Params, Projected
+from tangential.optimizers.origins import OF_ADAMP
+from tangential.optimizers.settings import scalar
 
 
 class AdamP(Projected):
@@ -58,6 +57,7 @@ class AdamP(Projected):
     __module__ = "tangential.optimizers"  # the path that settings and pickles record: of the package, not of this file
 
     _moments = Adam.names
+    _origins = OF_ADAMP
 
     def __init__(
         self,
@@ -95,7 +95,8 @@ class AdamP(Projected):
         super().__init__(params, defaults)
 
     def _rule(self, group: dict[str, Any], t: Any) -> Adam:
-        return Adam(t=t, betas=group["betas"], eps=group["eps"], nesterov=group["nesterov"])
+        betas = scalar(group["betas"][0]), scalar(group["betas"][1])
+        return Adam(t=t, betas=betas, eps=scalar(group["eps"]), nesterov=group["nesterov"])
 
     def _decay(self, group: dict[str, Any]) -> float:
-        return group["weight_decay"]
+        return scalar(group["weight_decay"])

@@ -7,37 +7,47 @@ moved, and hands the group steps to the backends; the arithmetic is in `tangenti
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import chain
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from tangential.algorithm import Projection, Rule
 from tangential.backends import DECISION, VOTES, CudaKernel, Fused, GroupStep, choose, in_use, unscaled, walk
 from tangential.backends.opmath import opmath_dtype
-from tangential.optimizers.validation import check_capture, check_gradients, check_group, check_parameter, check_state
+from tangential.optimizers.checked_group import CheckedGroup
+from tangential.optimizers.entries import check_votes
+from tangential.optimizers.origins import Origin
+from tangential.optimizers.settings import check_keys, check_settings, scalar
+from tangential.optimizers.state_dict import Checked, readable, to_plain
+from tangential.optimizers.validation import (
+    check_capture,
+    check_distinct,
+    check_gradients,
+    check_params,
+    check_state_shapes,
+)
+
+Params = Iterable[Any]
+"""Parameters, `(name, parameter)` pairs, or groups of either."""
 
 
 class Projected(Optimizer):
     """A torch optimizer whose steps are projected; a subclass adds its rule (`Sgd`, `Adam`) and its weight decay."""
 
     _moments: ClassVar[tuple[str, ...]]
+    _origins: ClassVar[tuple[Origin, ...]]
     _kernel: Fused | None = None
     _cuda_kernel: CudaKernel | None = None
-    _optional: ClassVar[dict[str, Any]] = dict(  # settings that checkpoints of other versions and packages may lack
-        nesterov=False,
-        delta=0.1,
-        wd_ratio=0.1,
-        blocks="cosine",
-        maximize=False,
-        foreach=None,
-        fused=None,
-        capturable=False,
-        differentiable=False,
-    )
+    def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
+        check_params(params, type(self).__name__)
+        check_settings(defaults)
+        self._checked: dict[int, CheckedGroup] = {}
+        super().__init__(params, defaults)
 
     def _rule(self, group: dict[str, Any], t: Any) -> Rule:
         raise NotImplementedError
@@ -47,13 +57,17 @@ class Projected(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, checked as the constructor's arguments are. See `torch.optim.Optimizer`."""
-        check_group({**self.defaults, **param_group})
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            raise TypeError(f"a parameter group must be a dict with the key 'params'; {type(param_group).__name__} came")
+        check_keys(param_group, self.defaults, type(self).__name__)
+        check_settings({**self.defaults, **param_group})
+        if not isinstance(param_group["params"], (Tensor, set)):
+            param_group["params"] = list(param_group["params"])
+            check_distinct(param_group["params"], {})
         super().add_param_group(param_group)
-        group = self.param_groups[-1]
         try:
-            for p in group["params"]:
-                check_parameter(p, group)
-        except ValueError:
+            self._checked[id(param_group)] = CheckedGroup(param_group)
+        except (TypeError, ValueError):
             self.param_groups.pop()
             raise
 
@@ -61,9 +75,11 @@ class Projected(Optimizer):
     def backend(self) -> str:
         """Backends in use: "fused", "foreach" or "eager", or several of them joined by a plus.
 
-        Parameters that the kernel cannot step (other dtypes and devices, layouts with gaps) are left to foreach.
+        Parameters that the kernel cannot step (other dtypes and devices, layouts with gaps) are left to foreach;
+        lazy ones count from their first batch on.
         """
-        return in_use(self.param_groups)
+        ready = [[p for p in group["params"] if not is_lazy(p)] for group in self.param_groups]
+        return in_use([{**group, "params": params} for group, params in zip(self.param_groups, ready, strict=True)])
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -72,37 +88,40 @@ class Projected(Optimizer):
         return here and all(choose(group["params"], group) == "fused" for group in self.param_groups)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        check_state(state["state"].values(), (*self._moments, "step"), type(self).__name__)
-        super().__setstate__(state)
+        groups, checked = getattr(self, "param_groups", []), getattr(self, "_checked", {})
+        own = {p: x.entries if isinstance(x, Checked) else x for p, x in state["state"].items()}
+        super().__setstate__({**state, "state": defaultdict(dict, own)})
         for group in self.param_groups:
-            for name, value in self._optional.items():
+            for name, value in self.defaults.items():
                 group.setdefault(name, value)
-        for own in self.state.values():
-            if not isinstance(own["step"], Tensor):
-                own["step"] = torch.tensor(float(own["step"]), dtype=torch.float32)
+        kept = [checked.get(id(group)) for group in groups]
+        self._checked = {}
+        for group, before in zip(self.param_groups, kept, strict=False):
+            if before is not None and before.holds(group["params"]):
+                before.group = group
+                self._checked[id(group)] = before
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """The state as plain values, which `torch.load` reads by default. See `torch.optim.Optimizer.state_dict`."""
+        return to_plain(super().state_dict())
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load the state bit for bit. See `torch.optim.Optimizer.load_state_dict`.
 
+        Parameters are matched by `param_names` where the state dict and the optimizer have them, else by place.
+        Settings that the state dict lacks stay as they are. State of `torch.optim.AdamW` and `SGD`, and of other
+        packages' AdamP and SGDP, is read where the next step would be the same.
+
         Raises:
-            ValueError: The state is another optimizer's; nothing is loaded then.
+            TypeError: Something of another type than a state dict has there; nothing is loaded then.
+            ValueError: Another optimizer's state, or one that does not fit the weights; nothing is loaded then.
         """
-        # torch casts moments to the dtype of the weight, which would round the float32 moments of half precision
-        seen: list[dict[str, Any]] = []
-        last_hook = self.register_load_state_dict_pre_hook(lambda _, loaded: seen.append(loaded))
+        # the last hook, so it sees what the others have made of the state dict
+        check = self.register_load_state_dict_pre_hook(lambda _, given: readable(self, given))
         try:
-            super().load_state_dict(state_dict)
+            super().load_state_dict(dict(state_dict) if isinstance(state_dict, Mapping) else {"": state_dict})
         finally:
-            last_hook.remove()
-        ids = chain.from_iterable(group["params"] for group in seen[0]["param_groups"])
-        params = chain.from_iterable(group["params"] for group in self.param_groups)
-        for i, p in zip(ids, params, strict=True):
-            own = seen[0]["state"].get(i, {})
-            for name in self._moments if own else ():
-                self.state[p][name] = own[name].to(device=p.device, dtype=opmath_dtype(p.dtype))
-            for name in (DECISION, VOTES):
-                if name in own:
-                    self.state[p][name] = own[name].to(device=p.device)
+            check.remove()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Take one step.
@@ -160,8 +179,8 @@ class Projected(Optimizer):
         said: list[Tensor | None] = []
         traced = torch.compiler.is_compiling()  # the compiler knows lists of tensors only
         self._init_group(group, weights, grads, steps, votes, *moments, *([] if traced else [said]))
-        lr = group["lr"].double() if isinstance(group["lr"], Tensor) else group["lr"]
-        settings = {name: group[name] for name in ("delta", "eps", "wd_ratio")}
+        lr = group["lr"].double().reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+        settings = {name: scalar(group[name]) for name in ("delta", "eps", "wd_ratio")}
         return GroupStep(
             weights=weights,
             grads=grads,
@@ -191,6 +210,7 @@ class Projected(Optimizer):
 
         The name is torch's: `torch.compile` runs a method of this name once instead of tracing it.
         """
+        self._check(group)
         given = [p.grad for p in group["params"]]
         params += [p for p, grad in zip(group["params"], given, strict=True) if grad is not None]
         grads += [grad for grad in given if grad is not None]
@@ -204,6 +224,17 @@ class Projected(Optimizer):
         for name, column in zip((*self._moments, DECISION), moments, strict=False):
             column += [own.get(name) for own in owns]
 
+    def _check(self, group: dict[str, Any]) -> None:
+        """Check what has changed in a group since it was checked last."""
+        kept = self._checked.get(id(group))
+        if kept is not None and kept.group is group:
+            kept.check(group, self.state, self._moments)
+            return
+        living = {*map(id, self.param_groups)}
+        self._checked = {key: kept for key, kept in self._checked.items() if key in living}
+        self._checked[id(group)] = CheckedGroup(group)
+        check_state_shapes(group, self.state, self._moments)
+
     def _make_state(self, p: Tensor, own: dict[str, Any], group: dict[str, Any]) -> None:
         """Add the state entries that a parameter lacks."""
         if not own:
@@ -212,4 +243,5 @@ class Projected(Optimizer):
             for name in self._moments:
                 own[name] = torch.zeros_like(p, dtype=opmath_dtype(p.dtype), memory_format=torch.preserve_format)
         if group["blocks"] == "sticky" and VOTES not in own:
+            check_votes(p, own, group, float(own["step"]), f"weight of shape {tuple(p.shape)}")
             own[VOTES] = torch.zeros(2, dtype=torch.int32, device=p.device)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 
 from tangential.algorithm import Sgd
 from tangential.blocks import Blocks
-from tangential.optimizers.base import Projected
-
-Params = Iterable[Any]
+from tangential.optimizers.base import Params, Projected
+from tangential.optimizers.origins import OF_SGDP
+from tangential.optimizers.settings import scalar
 
 
 class SGDP(Projected):
@@ -60,6 +59,7 @@ class SGDP(Projected):
     __module__ = "tangential.optimizers"  # the path that settings and pickles record: of the package, not of this file
 
     _moments = Sgd.names
+    _origins = OF_SGDP
 
     def __init__(
         self,
@@ -99,8 +99,9 @@ class SGDP(Projected):
         super().__init__(params, defaults)
 
     def _rule(self, group: dict[str, Any], t: Any) -> Sgd:
-        return Sgd(momentum=group["momentum"], dampening=group["dampening"], nesterov=group["nesterov"])
+        momentum, dampening = scalar(group["momentum"]), scalar(group["dampening"])
+        return Sgd(momentum=momentum, dampening=dampening, nesterov=group["nesterov"])
 
     def _decay(self, group: dict[str, Any]) -> float:
         # what coupled L2 decay would add up to over the memory of the momentum
-        return group["weight_decay"] / (1 - group["momentum"])
+        return scalar(group["weight_decay"]) / (1 - scalar(group["momentum"]))

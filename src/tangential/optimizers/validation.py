@@ -1,56 +1,116 @@
-"""Validation of groups, parameters, gradients and state. An error names what came, what is allowed and what to do."""
+"""Validation of parameters, gradients and state. An error names what came, what is allowed and what to do."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from tangential.backends import require_kernel
 from tangential.blocks import Blocks
 
-_AT_LEAST_ZERO = ("lr", "eps", "weight_decay", "delta")
-_BELOW_ONE = ("momentum",)
-_BLOCKS = "must be 'cosine', 'sticky', a tangential.Blocks, or None"
-_SWITCHES = ("nesterov", "maximize", "capturable", "differentiable")
+
+def check_params(params: Any, owner: str) -> None:
+    """Raise TypeError for what is not parameters: a module, a dict of them, or nothing."""
+    if params is None or isinstance(params, (Mapping, str)):
+        kind = type(params).__name__
+        raise TypeError(f"{owner}({kind}): must be parameters or a list of groups, like model.parameters()")
+    if isinstance(params, nn.Module) and not isinstance(params, nn.ParameterList):
+        raise TypeError(f"{owner}({type(params).__name__}): a module came; pass its parameters, model.parameters()")
 
 
-def check_group(group: dict[str, Any]) -> None:
-    """Raise TypeError or ValueError for a parameter group's settings that are not allowed."""
-    for name in _AT_LEAST_ZERO:
-        _check_number(name, group[name], allowed="finite and at least 0", holds=lambda x: 0 <= x < math.inf)
-    for name in _BELOW_ONE:
-        if name in group:
-            _check_number(name, group[name], allowed="in [0, 1)", holds=lambda x: 0 <= x < 1)
-    if "dampening" in group:
-        _check_number("dampening", group["dampening"], allowed="finite", holds=math.isfinite)
-    if "betas" in group:
-        _check_betas(group["betas"])
-    _check_number(
-        "wd_ratio", group["wd_ratio"], allowed="in [0, 1]; 1 turns the reduced decay off", holds=lambda x: 0 <= x <= 1
-    )
-    for name in _SWITCHES:
-        if not isinstance(group[name], bool):
-            raise TypeError(f"{name}={group[name]!r}: must be True or False")
-    _check_blocks(group["blocks"])
-    _check_backend(group)
+def check_distinct(params: Iterable[Any], group: Mapping[str, Any]) -> None:
+    """Raise ValueError for a parameter that a group holds twice: it would take two steps with one gradient.
+
+    Args:
+        params: Parameters, or pairs of name and parameter.
+        group: Where names of parameters may be.
+    """
+    seen: set[int] = set()
+    for i, given in enumerate(params):
+        p = given[1] if isinstance(given, tuple) and len(given) == 2 else given
+        if id(p) in seen:
+            raise ValueError(
+                f"{label(group, i)} came twice in one parameter group; a parameter steps once: list it once"
+            )
+        seen.add(id(p))
 
 
-def check_parameter(p: Tensor, group: dict[str, Any]) -> None:
-    """Raise ValueError for a parameter that cannot be stepped, or that its group's blocks or backend do not fit."""
+def check_parameter(p: Tensor, group: Mapping[str, Any], name: str) -> None:
+    """Raise ValueError for a parameter that cannot be stepped, or that its group's blocks or backend do not fit.
+
+    A lazy parameter has no shape yet; it is checked at its first step.
+    """
     if is_sharded(p):
         raise ValueError(
-            "a sharded parameter (DTensor or FSDP) came: a shard does not hold the whole of a scale-invariant block, so"
-            " its step would be wrong. Sharded weights are not supported yet; use DistributedDataParallel, or"
+            f"{name} is sharded (DTensor or FSDP): a shard does not hold the whole of a scale-invariant block, so its"
+            " step would be wrong. Sharded weights are not supported yet; use DistributedDataParallel, or"
             " torch.optim.AdamW"
         )
+    if is_lazy(p):
+        return
     if isinstance(group["blocks"], Blocks):
-        group["blocks"].check(p.shape)
+        _check_blocks(p, group["blocks"], name)
     if group["fused"]:
         require_kernel(p)
+
+
+def _check_blocks(p: Tensor, blocks: Blocks, name: str) -> None:
+    try:
+        blocks.check(p.shape)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if blocks.smallest(p.shape) == 1:
+        raise ValueError(
+            f"{name} of shape {tuple(p.shape)} under {blocks} has blocks of one element: any step of such a block is"
+            " radial, so it would never move. Gains, biases and vectors take blocks=None, in a group of their own"
+        )
+
+
+def check_reshaped(before: Sequence[int], p: Tensor, blocks: Blocks | str | None, name: str) -> None:
+    """Raise ValueError for a parameter whose shape changed so that its blocks are no longer what they were.
+
+    Args:
+        before: The shape that was checked last.
+        p: What takes its place.
+        blocks: Those of the group. Without any, a shape does not matter; the paper's test is asked anew at every step,
+            but never of a vector.
+        name: What errors call it.
+    """
+    if isinstance(blocks, Blocks):
+        changed = _cut(before, blocks) != _cut(p.shape, blocks)
+    else:
+        changed = blocks is not None and p.ndim < 2 <= len(before)
+    if changed:
+        raise ValueError(
+            f"{name} had shape {tuple(before)} when it was checked and has {tuple(p.shape)} now, which"
+            f" blocks={blocks!r} does not fit: what flattens or shards parameters (FSDP, DeepSpeed ZeRO, flat buffers)"
+            " leaves no whole blocks to project. Use DistributedDataParallel, or blocks=None, which is"
+            " AdamW or SGD"
+        )
+
+
+def _cut(shape: Sequence[int], blocks: Blocks) -> tuple[int, ...]:
+    """What may not change: more or fewer blocks of one size are the same cut; else every dimension counts."""
+    if blocks.segments is not None or blocks.size is None:
+        return tuple(shape)
+    return tuple(-1 if i == blocks.dim else n for i, n in enumerate(shape))
+
+
+def check_state_shapes(
+    group: Mapping[str, Any], state: Mapping[Any, Mapping[str, Any]], moments: Sequence[str]
+) -> None:
+    """Raise ValueError for moments of another shape than their weight, which was resized or replaced."""
+    for i, p in enumerate(group["params"]):
+        own = {} if is_lazy(p) else state.get(p, {})
+        for key in (key for key in moments if key in own and own[key].shape != p.shape):
+            raise ValueError(
+                f"{label(group, i)} has shape {tuple(p.shape)}, but its {key} has {tuple(own[key].shape)}: the weight"
+                " was resized. Resize its state too, or delete it (`del optimizer.state[weight]`) to start afresh"
+            )
 
 
 def is_sharded(p: Tensor) -> bool:
@@ -75,60 +135,7 @@ def check_capture(groups: Iterable[dict[str, Any]]) -> None:
             raise RuntimeError("a CUDA graph captures a step with capturable=False: construct with capturable=True")
 
 
-def check_state(states: Iterable[dict[str, Any]], names: tuple[str, ...], owner: str) -> None:
-    """Raise ValueError for the state of another optimizer."""
-    for own in states:
-        missing = sorted(set(names) - set(own))
-        if own and missing:
-            raise ValueError(
-                f"state with keys {sorted(own)} came: {owner} needs {sorted(names)}, so {missing} is missing. It was"
-                " saved by another optimizer; load it into that one, or start with fresh state"
-            )
-
-
-def _check_number(name: str, value: Any, *, allowed: str, holds: Any) -> None:
-    if isinstance(value, Tensor):
-        if name != "lr":
-            raise TypeError(f"{name} is a tensor: must be a number; only lr may be a tensor")
-        if value.ndim:
-            raise ValueError(
-                f"lr is a tensor of shape {tuple(value.shape)}: must have no dimensions; use lr.reshape(())"
-            )
-        if value.device.type != "cpu":  # its value is not read back
-            return
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}={value!r}: must be a number")
-    if not holds(value):
-        raise ValueError(f"{name}={value}: must be {allowed}")
-
-
-def _check_betas(betas: Any) -> None:
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise TypeError(f"betas={betas!r}: must be two numbers, like (0.9, 0.999)")
-    for beta in betas:
-        _check_number("betas", beta, allowed="two numbers in [0, 1)", holds=lambda x: 0 <= x < 1)
-
-
-def _check_blocks(blocks: Any) -> None:
-    if blocks is None or isinstance(blocks, Blocks):
-        return
-    if not isinstance(blocks, str):
-        raise TypeError(f"blocks={blocks!r}: {_BLOCKS}")
-    if blocks not in ("cosine", "sticky"):
-        raise ValueError(f"blocks={blocks!r}: {_BLOCKS}")
-
-
-def _check_backend(group: dict[str, Any]) -> None:
-    for name in ("foreach", "fused"):
-        if group[name] not in (True, False, None):
-            raise TypeError(f"{name}={group[name]!r}: must be True, False or None")
-    if group["foreach"] and group["fused"]:
-        raise ValueError(
-            "foreach=True with fused=True: ask for one; fused leaves what it cannot step to foreach anyway"
-        )
-    for name in ("foreach", "fused"):
-        if group[name] and group["differentiable"]:
-            raise ValueError(
-                f"{name}=True with differentiable=True: autograd needs one tensor at a time; use {name}=False"
-            )
+def label(group: Mapping[str, Any], i: int) -> str:
+    """What errors call the parameter at a place of a group: its name, or the place."""
+    names = group.get("param_names")
+    return f"weight {names[i]!r}" if names and i < len(names) else f"parameter {i}"

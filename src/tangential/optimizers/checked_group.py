@@ -1,0 +1,110 @@
+"""A parameter group as it was last checked, and the check of what has changed since.
+
+Groups are public dicts: schedulers write settings into them, and DeepSpeed, FSDP and users exchange or resize their
+parameters. Blocks that fitted a weight do not fit the flat vector that took its place: every element would be a block,
+its whole step radial, and the weight would never move. So each step compares the identities of settings and parameters,
+and of shapes what the blocks depend on; only what differs is checked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from operator import is_, itemgetter
+from typing import Any
+
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from tangential.blocks import Blocks
+from tangential.optimizers.settings import SETTINGS, check_settings
+from tangential.optimizers.validation import check_distinct, check_parameter, check_reshaped, check_state_shapes, label
+
+States = MutableMapping[Any, dict[str, Any]]
+
+
+class CheckedGroup:
+    """The settings, parameters and shapes of a group that have been checked.
+
+    Args:
+        group: The group. It is checked in full, and its settings get their plain form.
+
+    Raises:
+        TypeError: A setting of the wrong type.
+        ValueError: A setting out of range, or a parameter that cannot be stepped in this group.
+    """
+
+    def __init__(self, group: dict[str, Any]) -> None:
+        self.group = group
+        self._names = tuple(name for name in SETTINGS if name in group)
+        self._values_of: Callable[[Any], tuple[Any, ...]] = itemgetter(*self._names)
+        check_settings(group, self._names)
+        self._check_params(group, [None] * len(group["params"]))
+        self._keep_settings(group)
+        self._keep_params(group)
+
+    def _keep_settings(self, group: dict[str, Any]) -> None:
+        self._values = self._values_of(group)
+        self._filled = [name for name, x in zip(self._names, self._values, strict=True) if _can_be_filled(x)]
+
+    def _keep_params(self, group: dict[str, Any]) -> None:
+        self._params: list[Tensor] = list(group["params"])
+        self._lazy = any(map(is_lazy, self._params))
+        self._shapes = [None if is_lazy(p) else tuple(p.shape) for p in self._params]
+        self._form = [] if self._lazy else _form(self._params, group["blocks"])
+
+    def holds(self, params: Sequence[Tensor]) -> bool:
+        """Whether these are the parameters that were checked; their shapes may differ."""
+        return len(params) == len(self._params) and all(map(is_, params, self._params))
+
+    def check(self, group: dict[str, Any], state: States, moments: Sequence[str]) -> None:
+        """Check what has changed since the last check.
+
+        Args:
+            group: The group, which may be another dict that took the place of the first.
+            state: The optimizer's state of every parameter.
+            moments: Keys of the moments in it.
+
+        Raises:
+            TypeError: A setting of the wrong type.
+            ValueError: A setting out of range, or parameters that the group does not fit any more.
+        """
+        values = self._values_of(group)
+        changed: list[str] = []
+        if self._filled or not all(map(is_, values, self._values)):
+            changed = [name for name, x, old in zip(self._names, values, self._values, strict=True) if x is not old]
+            check_settings(group, dict.fromkeys([*changed, *self._filled]))
+            self._keep_settings(group)
+        params, fits = group["params"], not {"blocks", "fused"} & {*changed}
+        if self._lazy or not fits or not self.holds(params) or _form(params, group["blocks"]) != self._form:
+            self._check_params(group, [None] * len(params) if "blocks" in changed else self._before(params))
+            check_state_shapes(group, state, moments)
+            self._keep_params(group)
+
+    def _check_params(self, group: dict[str, Any], before: Sequence[tuple[int, ...] | None]) -> None:
+        check_distinct(group["params"], group)
+        for i, (p, shape) in enumerate(zip(group["params"], before, strict=True)):
+            check_parameter(p, group, label(group, i))
+            if shape is not None and not is_lazy(p):
+                check_reshaped(shape, p, group["blocks"], label(group, i))
+
+    def _before(self, params: Sequence[Tensor]) -> list[tuple[int, ...] | None]:
+        """The shape that each parameter, or the one whose place it took, had when it was checked; None for new ones."""
+        now = set(map(id, params))
+        known = dict(zip(map(id, self._params), self._shapes, strict=True))
+        gone = [None if id(p) in now else shape for p, shape in zip(self._params, self._shapes, strict=True)]
+        # one vector in the place of many parameters stands for the largest rank among them
+        joined = max((shape for shape in gone if shape), key=len, default=None) if len(params) < len(gone) else None
+        places = [joined or shape for shape in gone] + [None] * len(params)
+        return [known[id(p)] if id(p) in known else place for p, place in zip(params, places, strict=False)]
+
+
+def _form(params: Iterable[Tensor], blocks: Blocks | str | None) -> list[Any]:
+    """What blocks depend on, by the cheapest question: shapes, or for the paper's test the numbers of dimensions."""
+    if blocks is None:
+        return []
+    return list(map(Tensor.size if isinstance(blocks, Blocks) else Tensor.dim, params))
+
+
+def _can_be_filled(value: Any) -> bool:
+    """Whether a setting may have another value in the same object."""
+    return isinstance(value, Tensor) or (isinstance(value, tuple) and any(isinstance(x, Tensor) for x in value))
