@@ -272,7 +272,9 @@ def _checked_segments(segments: Any) -> tuple[tuple[int, int, int], ...]:
     at = 0
     for triple in given:
         names = (("segment start", 0), ("segment stop", 1), ("rows per block", 1))
-        start, stop, size = (_checked_count(name, value, least) for value, (name, least) in zip(triple, names, strict=True))
+        start, stop, size = (
+            _checked_count(name, value, least) for value, (name, least) in zip(triple, names, strict=True)
+        )
         if start < at or stop <= start or (stop - start) % size:
             raise ValueError(
                 f"Blocks: segment {(start, stop, size)} must start at {at} or later and hold a whole number of blocks"

@@ -58,7 +58,7 @@ def _coupled(group: Group) -> str | None:
     return None
 
 
-def _coupled_or_first(group: Group) -> str | None:
+def _coupled_sgd(group: Group) -> str | None:
     if scalar(group.get("weight_decay", 0)):
         return (
             "its weight decay is added to the gradient, and that of SGDP is decoupled (and divided by 1 - momentum);"
@@ -91,6 +91,6 @@ OF_SGDP = (
         counts=False,
     ),
     Origin(  # torch.optim.SGD
-        marks=frozenset({"momentum", "dampening", "nesterov"}), settings=_SGD, counts=False, trouble=_coupled_or_first
+        marks=frozenset({"momentum", "dampening", "nesterov"}), settings=_SGD, counts=False, trouble=_coupled_sgd
     ),
 )
