@@ -1,4 +1,4 @@
-"""What a sweep searches: ranges and choices typed as `optimizers.sgd.lr=1e-3..1` or `batch_size=32|64|128`."""
+"""Search space of a sweep: ranges and choices, typed as `optimizers.sgd.lr=1e-3..1` or `batch_size=32|64|128`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """One setting that is searched.
+    """One dimension of a search space: a setting with its interval or choices.
 
     Args:
-        path: Which, as in an override.
-        choices: What may be typed; empty for an interval.
-        low: The interval's ends, both included.
-        high: See `low`.
-        whole: Whether only whole numbers are meant.
+        path: The setting, as in an override.
+        choices: Values, as typed; empty for an interval.
+        low: Lower end of the interval, included.
+        high: Upper end, included.
+        whole: Whether the interval is of integers.
     """
 
     path: str
@@ -36,11 +36,11 @@ class Range:
 
     @property
     def log(self) -> bool:
-        """Whether the interval is searched in orders of magnitude: it is positive and spans one at least."""
+        """Whether the interval is sampled on a log scale: it is positive and spans an order of magnitude."""
         return self.low > 0 and self.high >= 10 * self.low
 
     def suggest(self, trial: Trial) -> str:
-        """Draw a value, as an override."""
+        """A value for a trial, as an override."""
         if self.choices:
             value = trial.suggest_categorical(self.path, self.choices)
         elif self.whole:
@@ -65,17 +65,17 @@ def is_range(assignment: str) -> bool:
 
 
 def read_ranges(recipe: Recipe, assignments: Sequence[str]) -> dict[str, list[Range]]:
-    """Read the ranges of a sweep.
+    """Search space of each optimizer.
 
     Args:
-        recipe: What they are of; a range for `optimizers.*.lr` is one for each optimizer that has the setting.
-        assignments: As typed.
+        recipe: The recipe; `optimizers.*.lr` stands for each of its optimizers that has the setting.
+        assignments: Ranges and choices, as typed.
 
     Returns:
-        Optimizer -> what is searched for it: its own ranges, and those of settings outside the optimizers.
+        Optimizer -> its search space: its own ranges, and those of settings outside the optimizers.
 
     Raises:
-        ValueError: Not a range, an end that the setting refuses, or a pair of which only one would be tuned.
+        ValueError: Not a range, an end that the setting refuses, or a pair of which only one has ranges.
     """
     own: dict[str, list[Range]] = {name: [] for name in recipe.optimizers}
     shared: list[Range] = []
@@ -90,7 +90,7 @@ def read_ranges(recipe: Recipe, assignments: Sequence[str]) -> dict[str, list[Ra
         if bool(own[projected]) != bool(own[baseline]):
             tuned, other = (projected, baseline) if own[projected] else (baseline, projected)
             raise ValueError(
-                f"{tuned} has ranges and {other} has none: a tuned optimizer beside an untuned one shows nothing;"
+                f"{tuned} has ranges and {other} has none: a tuned optimizer cannot be compared with an untuned one;"
                 f" give {own[tuned][0].path.replace(f'.{tuned}.', f'.{other}.')} a range too"
             )
     searched = {name: [*ranges, *shared] for name, ranges in own.items() if ranges or not any(own.values())}
@@ -125,11 +125,11 @@ def _read(recipe: Recipe, path: str, text: str) -> Range:
         raise ValueError(f"{path}={text}: the first end must be below the second")
     for end in ends:
         override(recipe, f"{path}={end}")
-    return Range(path, low=low, high=high, whole=_is_whole(recipe, path, ends))
+    return Range(path, low=low, high=high, whole=_is_integer(recipe, path, ends))
 
 
-def _is_whole(recipe: Recipe, path: str, ends: Sequence[str]) -> bool:
-    """Whether the setting takes whole numbers only: one in between is refused."""
+def _is_integer(recipe: Recipe, path: str, ends: Sequence[str]) -> bool:
+    """Whether the setting takes integers only: a number between the ends is refused."""
     try:
         override(recipe, f"{path}={(float(ends[0]) + float(ends[1])) / 2 + 0.123}")
     except ValueError:

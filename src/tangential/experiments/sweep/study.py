@@ -1,8 +1,10 @@
-"""Tuning each optimizer of a recipe with the same number of trials, by one process or many, through Optuna.
+"""Hyperparameter search of one optimizer through Optuna, by one worker process or many.
 
-A study in a database holds the trials of one optimizer. Workers take trials from it one at a time; one that dies stops
-its heartbeat, and another worker takes its trial over with the same settings, from its run folder's checkpoint. So
-every trial is finished once, whoever is killed.
+A study in a database holds the trials. Workers take trials from it one at a time; the heartbeat of one that dies stops,
+its trial is marked as failed, and a *retry* with the same settings is enqueued, which resumes from the checkpoint in
+the trial's run folder. Trial numbers grow with every retry, so a trial is identified by its *root*: the number of the
+first of its attempts. The invariant is that every root below the number of trials is finished exactly once, whichever
+workers are killed; a worker that was given a root of another one, or one too many, drops it as `_Surplus`.
 """
 
 from __future__ import annotations
@@ -30,26 +32,26 @@ from tangential.experiments.training.signals import Stopped
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 Runner = Callable[[Recipe, str, int, RunFolder], float]
-"""Trains one optimizer of a recipe from one seed in a folder, and gives its final score."""
+"""Trains one optimizer of a recipe from one seed in a run folder; returns its final score."""
 
 
 class _Surplus(Exception):
-    """A trial that another worker has taken, or that is one too many."""
+    """A trial whose root another worker has, or that is one too many."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """The search of one optimizer's settings.
+    """Hyperparameter search of one optimizer.
 
     Args:
-        recipe: What is trained; its `seeds` are those that a trial's score is the mean over.
-        optimizer: Which of its optimizers.
-        ranges: What is searched.
-        trials: How many settings are tried, by all workers together.
-        storage: A database URL, as SQLAlchemy has them.
+        recipe: The recipe; the score of a trial is the mean over its `seeds`.
+        optimizer: Name of the optimizer.
+        ranges: The search space.
+        trials: Number of trials, of all workers together.
+        storage: Database URL of SQLAlchemy.
         out: Folder of the run folders.
-        run: Trains.
-        heartbeat: Seconds between two signs of life; a worker that gives none for twice as long counts as dead.
+        run: Trains a run.
+        heartbeat: Seconds between heartbeats; a worker without one for twice as long counts as dead.
     """
 
     recipe: Recipe
@@ -62,10 +64,10 @@ class Sweep:
     heartbeat: int = 60
 
     def study(self) -> optuna.Study:
-        """Open the study, or begin it.
+        """The study in the database, created if there is none.
 
         Raises:
-            ValueError: The database holds another search of this name.
+            ValueError: The database holds another search of this name, or cannot be used.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         study = optuna.create_study(
@@ -84,7 +86,7 @@ class Sweep:
         return study
 
     def work(self, shown: Callable[[FrozenTrial], None] = lambda trial: None) -> optuna.Study:
-        """Take trials until all are finished, by this worker or another.
+        """Run trials until all are finished, by this worker or another.
 
         Args:
             shown: Called with every trial that this worker finished.
@@ -99,7 +101,7 @@ class Sweep:
                 elif _among(study, TrialState.RUNNING):
                     time.sleep(min(self.heartbeat, 5) / 5)
                     fail_stale_trials(study)
-                else:  # an error ended some, which is mended now
+                else:  # some ended by an error in an earlier call: they get another attempt
                     _retry_failed(study, self.trials)
         return study
 
@@ -113,7 +115,7 @@ class Sweep:
             surplus = any(_root(each) == root and each.state != TrialState.FAIL for each in earlier)
         if surplus:
             raise _Surplus
-        study.sampler = optuna.samplers.TPESampler(seed=trial.number)  # alone, a worker finds the same again
+        study.sampler = optuna.samplers.TPESampler(seed=trial.number)  # makes the search of a single worker repeatable
         recipe = self.recipe
         for each in self.ranges:
             recipe = override(recipe, each.suggest(trial))
@@ -124,9 +126,9 @@ class Sweep:
                 self.run(recipe, self.optimizer, seed, RunFolder(folder / f"trial{root:04d}-seed{seed}"))
                 for seed in seeds
             )
-        except FloatingPointError as error:  # it diverged: worse than any that did not
+        except FloatingPointError as error:  # diverged: ranks behind all trials that did not
             raise optuna.TrialPruned from error
-        except Stopped:  # give it back at once
+        except Stopped:  # enqueue the retry now, without waiting for the heartbeat to stop
             study.tell(trial, state=TrialState.FAIL)
             _retry(study, trial.number)
             raise
@@ -145,17 +147,17 @@ class Sweep:
             )
 
     def _settings(self) -> dict[str, Any]:
-        whole = replace(self.recipe, seeds=1).settings(self.optimizer, 0)
-        return {"ranges": [str(each) for each in self.ranges], "seeds": self.recipe.seeds, "run": whole}
+        run = replace(self.recipe, seeds=1).settings(self.optimizer, 0)
+        return {"ranges": [str(each) for each in self.ranges], "seeds": self.recipe.seeds, "run": run}
 
 
 def best(study: optuna.Study) -> FrozenTrial | None:
-    """Give the best trial that did not diverge, if any."""
+    """The best trial that did not diverge, if any."""
     return study.best_trial if _among(study, TrialState.COMPLETE) else None
 
 
 def _patiently(connect: Callable[[], RDBStorage]) -> RDBStorage:
-    """Connect to a database, again if another worker is making its tables at this moment.
+    """Connect to a database; retry while another worker creates its tables.
 
     Raises:
         ValueError: It cannot be reached; the error says why.
@@ -180,7 +182,7 @@ def _originals(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _root(trial: FrozenTrial) -> int:
-    """The number of the trial that this one takes over, or its own."""
+    """Number of the first attempt at this trial; its own if it is no retry."""
     return trial.system_attrs.get("failed_trial", trial.number)
 
 
@@ -189,7 +191,7 @@ def _retry(study: optuna.Study, number: int) -> None:
 
 
 def _retry_failed(study: optuna.Study, trials: int) -> None:
-    """Begin again every trial that failed and that no later one took over."""
+    """Enqueue a retry of every trial that failed and has not been finished since."""
     done = {_root(each) for each in _among(study, *_FINISHED)}
     for each in _originals(study)[:trials]:
         if each.number not in done and each.state == TrialState.FAIL:

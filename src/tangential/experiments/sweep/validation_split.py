@@ -1,4 +1,4 @@
-"""A task with part of its training data held out and measured on, so that settings are not chosen on the test data."""
+"""Validation split: a task that is scored on held-out training data, so that settings are not chosen on test data."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tangential.experiments.task import Headline, Objective, Record, Split, Task
 
 @dataclass(frozen=True)
 class ValidationSplit:
-    """A task that trains on part of its training data and is scored on the rest; the test data are not looked at.
+    """A task that is trained on a part of its training data and scored on the rest; the test data are not used.
 
-    The cut is always the same one. What is held out is read as the training data are, augmentation included.
+    The split is the same for every seed. The held-out samples have the transforms of training, augmentation included.
 
     Args:
-        task: The whole task.
-        share: How much is held out, between 0 and 1.
+        task: The task.
+        share: Fraction that is held out, between 0 and 1.
 
     Raises:
         ValueError: A share out of range.
@@ -36,14 +36,14 @@ class ValidationSplit:
 
     @property
     def headline(self) -> Headline:
-        """The task's."""
+        """Headline of the task."""
         return self.task.headline
 
     def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Any]:
-        """Give the batches of what is kept as "train", and of what is held out as "test".
+        """Dataloader of the samples that are kept ("train") or held out ("test").
 
         Raises:
-            ValueError: The task's batches are not plain samples, so that no part of them can be held out.
+            ValueError: The task's dataloader does not draw single samples, so that none can be held out.
         """
         whole = self.task.batches("train", batch_size=batch_size, generator=torch.Generator())
         self._check(whole)
@@ -64,19 +64,19 @@ class ValidationSplit:
         )
 
     def model(self) -> nn.Module:
-        """Make the task's model."""
+        """A new model of the task."""
         return self.task.model()
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
-        """The task's."""
+        """Objectives of the task."""
         return self.task.objectives(model)
 
     def score(self, model: nn.Module, batches: Iterable[Any]) -> Record:
-        """Measure as the task does."""
+        """Metrics of the task."""
         return self.task.score(model, batches)
 
     def smoke(self) -> ValidationSplit:
-        """Hold out a part of the smoke task."""
+        """The same split of the task's smoke test."""
         return ValidationSplit(self.task.smoke(), self.share)
 
     def _check(self, loader: DataLoader[Any]) -> None:
