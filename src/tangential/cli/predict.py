@@ -30,19 +30,19 @@ def predict(
 ) -> None:
     """Draw the boxes that a trained detector predicts, on any images or on those of its test set."""
     task, model = detections.detector(RunFolder(run))
-    chosen = detections.given(pictures) if pictures else detections.tested(task, count)
+    chosen = detections.images_in(pictures) if pictures else detections.first_test_images(task, count)
     make_folder(out)
     terminal, report, names = console(), [], Counter[str]()
     for truth in chosen:
         image = read_image(truth.path)
-        found = detections.found_in(image, task, model)
+        found = detections.detect(image, task, model)
         found = {name: values[found["scores"] >= threshold] for name, values in found.items()}
         names[truth.path.stem] += 1
         number = f"-{names[truth.path.stem]}" if names[truth.path.stem] > 1 else ""
         path = out / f"{truth.path.stem}{number}.png"
-        drawn = detections.drawn(image, found, task.data.categories, truth=truth)
+        drawn = detections.draw_boxes(image, found, task.data.categories, truth=truth)
         replace_file(path, lambda file, drawn=drawn: drawn.save(file, format="PNG"))
-        boxes = list(detections.named(found, task.data.categories))
+        boxes = detections.as_json(found, task.data.categories)
         report.append({"picture": str(truth.path), "boxes": boxes})
         counts = Counter(box["class"] for box in boxes)
         summary = ", ".join(f"{number} {name}" for name, number in counts.most_common()) or "nothing"

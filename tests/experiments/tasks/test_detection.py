@@ -22,8 +22,9 @@ from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.settings.overrides import override
 from tangential.experiments.settings.record import describe
 from tangential.experiments.tasks.detection import Detection
-from tangential.experiments.training.fit import Training, fit
-from tangential.experiments.viewers.detections import detector, drawn, found_in
+from tangential.experiments.training.fit import fit
+from tangential.experiments.training.loop import Training
+from tangential.experiments.viewers.detections import detect, detector, draw_boxes
 from tangential.experiments.viewers.trained_model import as_recorded
 
 SMALL = Detection(
@@ -165,7 +166,7 @@ def test_boxes_come_back_in_the_pixels_of_the_picture(name, size):
             ]
 
     picture = tv_tensors.Image(torch.zeros(3, *size, dtype=torch.uint8))
-    found = found_in(picture, task, Framed())
+    found = detect(picture, task, Framed())
     assert torch.allclose(found["boxes"][0], true[0], atol=1e-3)
     assert found["boxes"][1].tolist() == [0, 0, size[1], size[0]]
 
@@ -173,7 +174,7 @@ def test_boxes_come_back_in_the_pixels_of_the_picture(name, size):
 def test_boxes_are_drawn_where_they_are_and_the_rest_is_left_alone():
     picture = torch.zeros(3, 80, 120, dtype=torch.uint8)
     found = {"boxes": torch.tensor([[30.0, 30, 90, 70]]), "labels": torch.tensor([2]), "scores": torch.tensor([0.75])}
-    image = drawn(picture, found, ("cat", "dog"))
+    image = draw_boxes(picture, found, ("cat", "dog"))
     assert image.getpixel((60, 70)) == image.getpixel((30, 50)) != (0, 0, 0)
     assert image.getpixel((60, 50)) == image.getpixel((110, 75)) == (0, 0, 0)
     assert picture.sum() == 0

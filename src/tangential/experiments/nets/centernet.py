@@ -113,7 +113,9 @@ class CenterNet(nn.Module):
 
     def _detect(self, images: Tensor) -> list[dict[str, Tensor]]:
         heat, size, offset = self.maps(images)
-        heat = heat.sigmoid()
+        # The best cell may be finite beside others that are not, and infinite logits have a finite probability.
+        finite = torch.cat([each.flatten(1) for each in (heat, size, offset)], dim=1).isfinite().all(dim=1)
+        heat = heat.sigmoid().where(finite[:, None, None, None], torch.nan)
         if self.flip_test:  # the mirror image's offsets are left out, as in CenterNet
             mirrored_heat, mirrored_size, _ = self.maps(images.flip(-1))
             heat = (heat + mirrored_heat.sigmoid().flip(-1)) / 2
@@ -168,7 +170,12 @@ class Deformable(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features `(batch, outputs, height, width)` of features `(batch, inputs, height, width)`."""
         where = self.where(features)
-        return self.look(features, where[:, :18], where[:, 18:].sigmoid())
+        # torchvision's kernel reads outside the map at an offset of NaN, and leaves the tap out at an infinite one. A
+        # net that diverged must come out as NaN, not crash or look right.
+        finite = where.isfinite()
+        where = where.where(finite, 0.0)
+        seen = self.look(features, where[:, :18], where[:, 18:].sigmoid())
+        return seen.masked_fill(~finite.all(dim=1, keepdim=True), torch.nan)
 
 
 _DEFORMABLE = partial(deformable_neck)

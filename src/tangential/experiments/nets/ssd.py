@@ -121,6 +121,21 @@ class FeaturePyramid(nn.Module):
         return OrderedDict((str(index), each) for index, each in enumerate(maps))
 
 
+class CheckedSSD(SSD):
+    """torchvision's SSD, with one detection of NaN for an image at which an output of the heads is not finite.
+
+    torchvision keeps the boxes whose score is above a threshold, so that those of NaN would disappear without a trace.
+    """
+
+    def postprocess_detections(
+        self, head_outputs: dict[str, Tensor], image_anchors: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """Detections of each image; `head_outputs` are `(batch, boxes, ...)`."""
+        found = super().postprocess_detections(head_outputs, image_anchors, image_shapes)
+        finite = torch.stack([each.flatten(1).isfinite().all(dim=1) for each in head_outputs.values()]).all(dim=0)
+        return [each if right else _not_finite(each) for each, right in zip(found, finite.tolist(), strict=True)]
+
+
 def ssd_vgg16(*, classes: int, size: int, width: int = 64, normed: bool = False, weights: str | None = None) -> SSD:
     """Make an SSD300 or SSD512 on VGG16 with BatchNorm.
 
@@ -205,7 +220,16 @@ def ssd_resnet(*, classes: int, size: int, width: int = 64, blocks: int = 2, wei
 def _ssd(features: FeaturePyramid, config: SSDConfig, *, classes: int, size: int) -> SSD:
     check_at_least(1, classes=classes)
     boxes = DefaultBoxGenerator(config.ratios, scales=config.scales, steps=config.steps)
-    return SSD(features, boxes, (size, size), classes + 1)
+    return CheckedSSD(features, boxes, (size, size), classes + 1)
+
+
+def _not_finite(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    boxes, labels, scores = (found[name] for name in ("boxes", "labels", "scores"))
+    return {
+        "boxes": boxes.new_full((1, 4), torch.nan),
+        "labels": labels.new_ones(1),
+        "scores": scores.new_full((1,), torch.nan),
+    }
 
 
 def _conv(

@@ -18,6 +18,7 @@ from tangential.experiments.nets.normalized import normalized
 from tangential.experiments.nets.wide_resnet import wide_resnet
 from tangential.experiments.task import Headline, Objective, Record, Split
 from tangential.experiments.tasks.attacks import Attack, attacked
+from tangential.experiments.tasks.finite import number_correct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class Adversarial:
             for prefix, inputs in (("", images), ("attacked_", changed)):
                 logits = model(inputs)
                 sums[prefix + "loss"] += float(cross_entropy(logits, classes, reduction="sum"))
-                sums[prefix + "accuracy"] += int((logits.argmax(dim=1) == classes).sum())
+                sums[prefix + "accuracy"] += number_correct(logits, classes)
         return {name: value / count for name, value in sums.items()}
 
     def smoke(self) -> Adversarial:

@@ -21,6 +21,7 @@ from tangential.experiments.nets.harmonic import harmonic_net
 from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.settings.overrides import FIXED
 from tangential.experiments.task import ACCURACY, Headline, Objective, Split
+from tangential.experiments.tasks.finite import all_finite, undefined
 
 ROC_AUC = Headline("roc_auc", "ROC-AUC (%)", scale=100.0)
 F1 = Headline("f1", "F1 (%)", scale=100.0)
@@ -108,8 +109,10 @@ class _Audio(ABC):
         probabilities, truths = [], []
         for waves, targets in batches:
             # One chunk of each clip at a time, so that testing needs no more memory than training.
-            of_chunks = [self.probabilities(model(waves[:, chunk]).float()) for chunk in range(waves.shape[1])]
-            probabilities.append(torch.stack(of_chunks).mean(dim=0).cpu())
+            logits = torch.stack([model(waves[:, chunk]).float() for chunk in range(waves.shape[1])])
+            # An infinite logit has a finite probability.
+            of_chunks = self.probabilities(logits).masked_fill(~logits.isfinite(), torch.nan)
+            probabilities.append(of_chunks.mean(dim=0).cpu())
             truths.append(targets.cpu())
         return self.metrics(torch.cat(probabilities), torch.cat(truths))
 
@@ -155,11 +158,13 @@ class Keyword(_Audio):
         return cross_entropy(model(waves), classes)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Probability of each class, `(batch, classes)`."""
-        return logits.softmax(dim=1)
+        """Probability of each class, `(..., classes)`."""
+        return logits.softmax(dim=-1)
 
     def metrics(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
         """Metrics `loss` (mean, nats) and `accuracy` (from 0 to 1)."""
+        if not all_finite(probabilities):
+            return undefined(("loss", "accuracy"))
         tiny = torch.finfo(probabilities.dtype).tiny
         right = (probabilities.argmax(dim=1) == targets).double().mean()
         return {"loss": float(nll_loss(probabilities.clamp(min=tiny).log(), targets)), "accuracy": float(right)}
@@ -199,7 +204,7 @@ class Tagging(_Audio):
         return binary_cross_entropy_with_logits(model(waves), tags)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Probability of each tag, `(batch, tags)`."""
+        """Probability of each tag, `(..., tags)`."""
         return logits.sigmoid()
 
     def metrics(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
@@ -210,6 +215,8 @@ class Tagging(_Audio):
         Raises:
             ValueError: There is no such tag.
         """
+        if not all_finite(probabilities):
+            return undefined(("loss", "roc_auc", "pr_auc", "f1"))
         loss = float(binary_cross_entropy(probabilities, targets))
         f1 = sample_f1(probabilities >= self.threshold, targets)
         return {"loss": loss} | areas(probabilities, targets) | {"f1": f1}
@@ -219,7 +226,7 @@ def areas(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
     """Macro-averaged areas under the ROC and the precision-recall curve, `roc_auc` and `pr_auc`, from 0 to 1.
 
     Args:
-        probabilities: Of each tag, `(clips, tags)`.
+        probabilities: Of each tag, `(clips, tags)`; the areas are NaN if one is not finite.
         targets: Zeros and ones, likewise.
 
     Raises:
@@ -233,6 +240,8 @@ def areas(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
     both = targets.bool().any(dim=0) & ~targets.bool().all(dim=0)
     if not both.any():
         raise ValueError("no tag has both test clips with it and without it, so there is nothing to rank")
+    if not all_finite(probabilities):
+        return undefined(("roc_auc", "pr_auc"))
     probabilities, targets = probabilities[:, both], targets[:, both].long()
     kinds = {"roc_auc": measure.binary_auroc, "pr_auc": measure.binary_average_precision}
     columns = list(zip(probabilities.T, targets.T, strict=True))

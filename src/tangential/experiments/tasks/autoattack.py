@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tangential.experiments.data.images.in_memory import Batch
 from tangential.experiments.tasks.attacks import Attack
+from tangential.experiments.tasks.finite import all_finite
 
 _NORMS = {"linf": "Linf", "l2": "L2", "l2-sign": "L2"}
 
@@ -37,10 +39,10 @@ def robust_accuracy(
         seed: Of the attacks' random choices.
 
     Returns:
-        From 0 to 1.
+        From 0 to 1; NaN if the model returned a logit that is not finite.
 
     Raises:
-        ValueError: The package `pyautoattack` is not installed, a model in training mode, or a bad version.
+        ValueError: The package `pyautoattack` is not installed, a model in training mode, a bad version, or no images.
     """
     if model.training:
         raise ValueError("the model is in training mode; call model.eval() first")
@@ -48,17 +50,31 @@ def robust_accuracy(
         raise ValueError(
             f"version={version!r}, attacks={attacks}: attacks are for the version 'custom', and only for it"
         )
-    robust, count = 0, 0
+    robust, count, finite = 0, 0, True
+
+    def checked(images: Tensor) -> Tensor:
+        nonlocal finite
+        logits = model(images)
+        finite = finite and all_finite(logits)
+        return logits
+
     for images, classes in batches:
-        runner = _autoattack(model, images.device, attack, version, attacks, seed)
-        _, answers = runner.run_standard_evaluation(images, classes, batch_size=len(images))
-        robust += int((answers == classes).sum())
+        runner = _autoattack(checked, images.device, attack, version, attacks, seed)
+        _, predicted = runner.run_standard_evaluation(images, classes, batch_size=len(images))
+        robust += int((predicted == classes).sum())
         count += len(classes)
-    return robust / count
+    if not count:
+        raise ValueError("there are no images to attack")
+    return robust / count if finite else math.nan
 
 
 def _autoattack(
-    model: nn.Module, device: torch.device, attack: Attack, version: str, attacks: Sequence[str] | None, seed: int
+    model: Any,
+    device: torch.device,
+    attack: Attack,
+    version: str,
+    attacks: Sequence[str] | None,
+    seed: int,
 ) -> Any:
     try:
         from pyautoattack import AutoAttack

@@ -9,12 +9,15 @@ boxes are stretched alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
+
+from tangential.experiments.tasks.finite import all_finite, undefined
 
 Boxes = dict[str, Tensor]
 VOC_OVERLAP = 0.5
@@ -28,7 +31,8 @@ def coco_precision(found: Sequence[Boxes], truths: Sequence[Boxes]) -> dict[str,
         truths: Its objects; those to ignore are treated as COCO's crowds.
 
     Returns:
-        `ap` (mean over the thresholds 0.5, 0.55, ..., 0.95), `ap50` and `ap75`, from 0 to 1.
+        `ap` (mean over the thresholds 0.5, 0.55, ..., 0.95), `ap50` and `ap75`, from 0 to 1; NaN if a box or score is
+        not finite.
 
     Raises:
         ValueError: No image has an object that counts, or the extra `detection` is not installed.
@@ -44,6 +48,8 @@ def coco_precision(found: Sequence[Boxes], truths: Sequence[Boxes]) -> dict[str,
     except ImportError as error:
         raise ValueError("average precision needs torchmetrics: pip install 'tangential[detection]'") from error
     _check(truths)
+    if not _finite(found, truths):
+        return undefined(("ap", "ap50", "ap75"))
     # torchmetrics' own thresholds are float32: 0.30000001 is missed by a recall of exactly 0.3, which costs up to 4e-4
     metric = MeanAveragePrecision(
         backend="pycocotools",
@@ -67,12 +73,14 @@ def voc_precision(found: Sequence[Boxes], truths: Sequence[Boxes]) -> float:
         truths: Its objects; finding one to ignore is neither a true nor a false positive.
 
     Returns:
-        From 0 to 1.
+        From 0 to 1; NaN if a box or score is not finite.
 
     Raises:
         ValueError: No image has an object that counts.
     """
     _check(truths)
+    if not _finite(found, truths):
+        return math.nan
     classes = torch.cat([each["labels"][~_ignored(each)] for each in truths]).unique()
     return sum(_class_precision(found, truths, int(label)) for label in classes) / len(classes)
 
@@ -118,6 +126,11 @@ def _ignored(truth: Boxes) -> Tensor:
 
 def _with_crowds(truth: Boxes) -> Boxes:
     return {"boxes": truth["boxes"], "labels": truth["labels"], "iscrowd": _ignored(truth).long()}
+
+
+def _finite(found: Sequence[Boxes], truths: Sequence[Boxes]) -> bool:
+    values = [each[name] for each in (*found, *truths) for name in ("boxes", "scores") if name in each]
+    return all_finite(*values)
 
 
 def _check(truths: Sequence[Boxes]) -> None:

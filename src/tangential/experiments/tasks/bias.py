@@ -17,6 +17,7 @@ from tangential.experiments.data.images.in_memory import Batch, ImageData, loade
 from tangential.experiments.nets.rebias import ReBias
 from tangential.experiments.nets.simple_conv import simple_conv_net
 from tangential.experiments.task import Headline, Objective, Split
+from tangential.experiments.tasks.finite import all_finite, undefined
 from tangential.experiments.tasks.hsic import hsic
 
 
@@ -108,13 +109,15 @@ class Bias:
 
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         """Metrics of `f`: `loss` (mean over all test images, nats) and those of the data set."""
-        loss, judged = 0.0, []
+        loss, judged, finite = 0.0, [], True
         for images, classes, *marks in batches:
             logits = model(images)
             loss += float(cross_entropy(logits, classes, reduction="sum"))
+            finite = finite and all_finite(logits)
             judged.append((logits.argmax(dim=1) == classes, classes, *marks))
         right, classes, *marks = (torch.cat(each) for each in zip(*judged, strict=True))
-        return {"loss": loss / len(right), **self.data.scores(right, classes, *marks)}
+        scores = self.data.scores(right, classes, *marks)
+        return {"loss": loss / len(right), **(scores if finite else undefined(scores))}
 
     def smoke(self) -> Bias:
         """The same task on a few synthetic images."""

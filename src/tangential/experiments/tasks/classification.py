@@ -18,6 +18,7 @@ from tangential.experiments.nets.normalized import normalized
 from tangential.experiments.nets.small import conv_net
 from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import ACCURACY, Headline, Objective, Split
+from tangential.experiments.tasks.finite import number_correct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +91,12 @@ class Classification:
         return _mixer(kind, getattr(self, kind), self.data.classes)(images, classes)
 
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """Metrics over all images: `loss` (mean, nats) and `accuracy` (from 0 to 1)."""
-        loss, right, count = 0.0, 0, 0
+        """Metrics over all images: `loss` (mean, nats) and `accuracy` (from 0 to 1, NaN of logits not finite)."""
+        loss, right, count = 0.0, 0.0, 0
         for images, classes in batches:
             logits = model(images)
             loss += float(cross_entropy(logits, classes, reduction="sum"))
-            right += int((logits.argmax(dim=1) == classes).sum())
+            right += number_correct(logits, classes)
             count += len(classes)
         return {"loss": loss / count, "accuracy": right / count}
 

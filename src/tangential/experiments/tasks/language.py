@@ -106,7 +106,7 @@ class Language:
             count += len(targets)
             characters += int(lengths[targets].sum())
         loss = nats / count
-        perplexity = math.exp(loss) if loss < 700 else math.inf  # what a float can hold
+        perplexity = math.inf if loss > 700 else math.exp(loss)  # NaN stays NaN; exp(710) overflows a float
         return {"loss": loss, "perplexity": perplexity, "bits_per_character": nats / math.log(2) / characters}
 
     def smoke(self) -> Language:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tangential.experiments.settings.bounds import check_at_least
+from tangential.experiments.tasks.finite import all_finite
 
 TIE = 1e-6
 """Cosines that differ by less are ties: that is float32's rounding, which depends on the block."""
@@ -56,7 +57,7 @@ def recall(
         [0.0, 1.0]
     """
     check_at_least(1, at=at, block=block)
-    if not all(bool(each.isfinite().all()) for each in (queries, gallery) if each is not None):
+    if not all_finite(*(each for each in (queries, gallery) if each is not None)):
         return [math.nan for _ in at]
     before = wrong_before(queries, classes, gallery, gallery_classes, block=block)
     before = before[before >= 0]
@@ -115,11 +116,16 @@ def nearest(queries: Tensor, gallery: Tensor, count: int, *, without: Tensor | N
     Returns:
         Cosines and indices in the gallery, `(n, count)` each, the nearest first.
 
+    Raises:
+        ValueError: A vector is not finite, so that nothing is nearest.
+
     Example:
         >>> nearest(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]]), 1)[1].tolist()
         [[1]]
     """
     cosines = queries @ gallery.T
+    if not all_finite(cosines):
+        raise ValueError("an embedding is not finite, so it has no nearest neighbours; the run has diverged")
     if without is not None:
         cosines = cosines.scatter(1, without[:, None], -math.inf)
     found = cosines.topk(min(count, len(gallery) - (without is not None)), dim=1)

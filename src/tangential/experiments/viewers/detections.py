@@ -1,4 +1,4 @@
-"""What a trained detector finds in pictures: the boxes, drawn and in numbers."""
+"""Detections of a trained detector: boxes in pixels of an image, drawn on it, and as JSON."""
 
 from __future__ import annotations
 
@@ -15,59 +15,66 @@ from tangential.experiments.data.boxes.annotated import AnnotatedImage, transfor
 from tangential.experiments.data.images.decoding import IMAGE_SUFFIXES
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.tasks.detection import Detection
+from tangential.experiments.tasks.finite import all_finite
 from tangential.experiments.viewers.trained_model import trained
 
-# Okabe and Ito's colours, which most colour-blind people can tell apart
+# Okabe and Ito's palette, which is safe for most kinds of colour blindness
 _COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
 
 
 def detector(folder: RunFolder) -> tuple[Detection, nn.Module]:
-    """Make a run's task and its network again; see `tangential.experiments.viewers.trained_model.trained`."""
-    return trained(folder, Detection, "finds no boxes in pictures")
+    """Task and network of a run; see `tangential.experiments.viewers.trained_model.trained`."""
+    return trained(folder, Detection, "finds no boxes in images")
 
 
 @torch.no_grad()
-def found_in(picture: Any, task: Detection, model: nn.Module) -> dict[str, Tensor]:
-    """Find things in one picture.
+def detect(image: Any, task: Detection, model: nn.Module) -> dict[str, Tensor]:
+    """Detections in one image.
+
+    The network has the image in a frame of its own size, `target["frame"]`; its boxes are mapped back to the image.
 
     Args:
-        picture: Bytes `(3, height, width)`, as `tangential.experiments.data.images.decoding.read_image` gives them.
-        task: Says how the network sees it.
+        image: Bytes `(3, height, width)`, as `tangential.experiments.data.images.decoding.read_image` returns them.
+        task: Its transform of test images is applied.
         model: The network, in evaluation mode.
 
     Returns:
-        `boxes` `(n, 4)` in the picture's pixels and inside it, `labels` `(n,)` from 1 and `scores` `(n,)`.
+        `boxes` `(n, 4)` in pixels of the image and inside it, `labels` `(n,)` from 1 and `scores` `(n,)`.
+
+    Raises:
+        ValueError: A box or score is not finite.
     """
-    image, target = transformed(picture, [], task.view.transform("test"), training=False)
-    (found,) = model(image[None])
+    framed, target = transformed(image, [], task.view.transform("test"), training=False)
+    (found,) = model(framed[None])
+    if not all_finite(found["scores"], found["boxes"]):
+        raise ValueError("a detection is not finite; the run has diverged")
     left, top, right, bottom = target["frame"][0]
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     sides = torch.tensor([width, height, width, height])
     corner, span = torch.stack([left, top, left, top]), torch.stack([right - left, bottom - top] * 2)
     boxes = ((found["boxes"] - corner) / span * sides).clamp(min=0).minimum(sides)
     return found | {"boxes": boxes}
 
 
-def drawn(
-    picture: Any, found: dict[str, Tensor], categories: Sequence[str], *, truth: AnnotatedImage | None = None
+def draw_boxes(
+    image: Any, found: dict[str, Tensor], categories: Sequence[str], *, truth: AnnotatedImage | None = None
 ) -> Image.Image:
-    """Draw boxes on a picture, each with its class and score in per cent, and what was annotated as thin white lines.
+    """Image with its detections, each with class and score in per cent, and annotated boxes as thin white lines.
 
     Args:
-        picture: Bytes `(3, height, width)`.
-        found: The boxes to draw, in its pixels.
-        categories: The names of the classes, in the order of their labels.
-        truth: The picture's annotations, if they are to be seen.
+        image: Bytes `(3, height, width)`.
+        found: Detections in its pixels.
+        categories: Names of the classes, in the order of their labels.
+        truth: Annotations of the image, to be drawn too.
     """
-    canvas = to_pil_image(picture)
+    canvas = to_pil_image(image)
     pen = ImageDraw.Draw(canvas)
     line = max(2, round(max(canvas.size) / 300))
     font = ImageFont.load_default(size=max(10, round(max(canvas.size) / 50)))
     for thing in truth.things if truth else ():
         pen.rectangle(thing.box, outline="white", width=1)
-    for box, label, score in reversed(
-        list(zip(*(found[n].tolist() for n in ("boxes", "labels", "scores")), strict=True))
-    ):
+    # The best last, so that no box of a lower score covers it.
+    for box, label, score in reversed(list(_rows(found))):
         colour = _COLOURS[(label - 1) % len(_COLOURS)]
         pen.rectangle(box, outline=colour, width=line)
         text = f"{categories[label - 1]} {100 * score:.0f}"
@@ -78,8 +85,20 @@ def drawn(
     return canvas
 
 
-def given(paths: Sequence[Path]) -> list[AnnotatedImage]:
-    """The pictures of files and folders, without annotations."""
+def as_json(found: dict[str, Tensor], categories: Sequence[str]) -> list[dict[str, Any]]:
+    """Detections in JSON's own types: `class`, `score` and `box` of each."""
+    return [
+        {"class": categories[label - 1], "score": round(score, 4), "box": [round(edge, 2) for edge in box]}
+        for box, label, score in _rows(found)
+    ]
+
+
+def images_in(paths: Sequence[Path]) -> list[AnnotatedImage]:
+    """Images of files and folders, without annotations.
+
+    Raises:
+        ValueError: A folder without images.
+    """
     files = []
     for path in paths:
         if path.is_dir():
@@ -92,15 +111,18 @@ def given(paths: Sequence[Path]) -> list[AnnotatedImage]:
     return [AnnotatedImage(file, (0, 0), ()) for file in files]
 
 
-def tested(task: Detection, count: int) -> list[AnnotatedImage]:
-    """The first pictures that a run was tested on."""
-    pictures = getattr(task.data.load("test", task.view.transform("test")), "images", None)
-    if pictures is None:
+def first_test_images(task: Detection, count: int) -> list[AnnotatedImage]:
+    """First images of a run's test set, with their annotations.
+
+    Raises:
+        ValueError: The run was trained on synthetic images, which are in no files.
+    """
+    images = getattr(task.data.load("test", task.view.transform("test")), "images", None)
+    if images is None:
         raise ValueError("this run's pictures were generated; name some pictures")
-    return pictures[:count]
+    return images[:count]
 
 
-def named(found: dict[str, Tensor], categories: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Each box in JSON's own types: its `class`, `score` and `box`."""
-    for box, label, score in zip(*(found[n].tolist() for n in ("boxes", "labels", "scores")), strict=True):
-        yield {"class": categories[label - 1], "score": round(score, 4), "box": [round(edge, 2) for edge in box]}
+def _rows(found: dict[str, Tensor]) -> Iterator[tuple[list[float], int, float]]:
+    """Box, label and score of each detection."""
+    return zip(*(found[name].tolist() for name in ("boxes", "labels", "scores")), strict=True)

@@ -11,21 +11,21 @@ from torch import Tensor
 from tangential.experiments.runs.files import replace_text
 from tangential.experiments.tasks.retrieval import Retrieval
 from tangential.experiments.templates import render
-from tangential.experiments.viewers.neighbours import Answers
+from tangential.experiments.viewers.neighbours import Retrieved
 
 LOSSLESS = 64
-"""Images of up to so many pixels a side are kept as they are; larger ones are photographs and become JPEGs."""
+"""Images of up to so many pixels a side are stored as PNG; larger ones are photographs and become JPEGs."""
 
 
-def save(path: Path, title: str, task: Retrieval, found: Answers, *, only_wrong: bool = False) -> None:
+def save(path: Path, title: str, task: Retrieval, found: Retrieved, *, only_wrong: bool = False) -> None:
     """Write the page.
 
     Args:
         path: The file.
-        title: Whose answers they are.
-        task: Where the images are from.
-        found: What to show.
-        only_wrong: Whether queries were left out whose nearest neighbour is right.
+        title: Name of the run.
+        task: The task, whose test images are shown.
+        found: Queries with their neighbours.
+        only_wrong: Whether `found` has only queries whose nearest neighbour is wrong.
 
     Raises:
         OSError: The file cannot be written, or an image not be read.
@@ -45,7 +45,7 @@ def save(path: Path, title: str, task: Retrieval, found: Answers, *, only_wrong:
 
 
 def data_uri(image: Tensor) -> str:
-    """Put an image `(channels, height, width)` from 0 to 1 into an address that holds it.
+    """Data URI of an image `(channels, height, width)` from 0 to 1.
 
     Example:
         >>> import torch
