@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tangential import SGDP, AdamP, Blocks
-from tangential.backends import DECISION
-from tangential.kernels.cuda import launch
+from tangential.backends import DECISION, fused
 
 RESULTS = Path(__file__).parent / "results"
 SHAPES = [(64, 3, 7, 7), (64,), (96, 1, 3, 3), (40, 64), (8, 147), (6, 1000), (4, 4608), (2, 20_001), (1, 300_000), ()]
@@ -249,7 +248,7 @@ def main() -> int:
     if not on_gpu:
         if os.environ.get("TRITON_INTERPRET") != "1":
             parser.error("--device cpu needs TRITON_INTERPRET=1, which makes Triton interpret the kernel")
-        launch.DEVICE = "cpu"
+        fused.CUDA = "cpu"
     if wanted.quick:
         RULES.pop("AdamP nesterov")
     found = parity(wanted.device, SHAPES if on_gpu else SMALL[: 2 if wanted.quick else 4], 20 if on_gpu else 2)

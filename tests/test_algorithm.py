@@ -59,13 +59,13 @@ def test_step_count_as_tensor_corrects_bias_as_a_number_does(t):
     torch.testing.assert_close(by_tensor, by_number, rtol=1e-13, atol=0)
 
 
-def gate(w, g, u, kind="numpy", how=HOW):
+def gate(w, g, u, kind="numpy", projection=HOW):
     make, where, back = KINDS[kind]
-    over = Reduction(total=lambda x: x.sum(), largest=lambda x: x.max(), where=where)
+    reduction = Reduction(total=lambda x: x.sum(), largest=lambda x: x.max(), where=where)
     sums = tuple(make((a * b).sum(1)) for a, b in ((w, w), (g, g), (w, g), (w, u)))
-    by_channel, by_layer = cosine_views(sums, w.shape[1], w.shape[0], how, over)
+    by_channel, by_layer = cosine_views(sums, w.shape[1], w.shape[0], projection, reduction)
     assert not (by_channel & by_layer)
-    return back(view_radial(sums, by_channel, how, over)), bool(by_channel | by_layer)
+    return back(view_radial(sums, by_channel, projection, reduction)), bool(by_channel | by_layer)
 
 
 def tangent(w, x):
@@ -84,8 +84,8 @@ def test_projection_leaves_no_radial_part(kind):
 def test_projected_norm_grows_by_the_tangential_step_alone():
     w, g, u = arrays(4, 50, n=3)
     found, _ = gate(w, tangent(w, g), u)
-    how = Projection(lr=0.1, decay=0.0, delta=0.1, eps=0.0, wd_ratio=0.1)
-    new = how.keep(found)[:, None] * w - how.lr * u
+    projection = Projection(lr=0.1, decay=0.0, delta=0.1, eps=0.0, wd_ratio=0.1)
+    new = projection.keep(found)[:, None] * w - projection.lr * u
     step = 0.1 * (u - found[:, None] * w)
     np.testing.assert_allclose((new**2).sum(1), (w**2).sum(1) + (step**2).sum(1), rtol=1e-7)
 

@@ -137,7 +137,7 @@ class Reduction:
 
 
 def cosine_views(
-    sums: tuple[Array, ...], elements: Array, channels: Array, how: Projection, over: Reduction
+    sums: tuple[Array, ...], elements: Array, channels: Array, projection: Projection, reduction: Reduction
 ) -> tuple[Any, Any]:
     """Lines 6 and 7, the paper's test: is the weight invariant by channel, or else as a whole?
 
@@ -148,24 +148,24 @@ def cosine_views(
         sums: `ww, gg, wg`, `(channels,)` each, and whatever follows them.
         elements: Elements per channel.
         channels: Channels of the weight.
-        how: `delta` and `eps`.
-        over: Reductions over the channels of a weight.
+        projection: `delta` and `eps`.
+        reduction: Reductions over the channels of a weight.
 
     Returns:
         Whether the channel view fires, and whether the layer view does where the channel view does not.
     """
     ww, gg, wg, *_ = sums
-    layer_ww, layer_gg, layer_wg = (over.total(x) for x in (ww, gg, wg))
-    angle = cosine(ww, gg, wg, eps=how.eps, where=over.where)
-    layer_angle = cosine(layer_ww, layer_gg, layer_wg, eps=how.eps, where=over.where)
-    by_channel = over.largest(angle) < how.delta * elements**-0.5
-    by_layer = layer_angle < how.delta * (elements * channels) ** -0.5
+    layer_ww, layer_gg, layer_wg = (reduction.total(x) for x in (ww, gg, wg))
+    angle = cosine(ww, gg, wg, eps=projection.eps, where=reduction.where)
+    layer_angle = cosine(layer_ww, layer_gg, layer_wg, eps=projection.eps, where=reduction.where)
+    by_channel = reduction.largest(angle) < projection.delta * elements**-0.5
+    by_layer = layer_angle < projection.delta * (elements * channels) ** -0.5
     return by_channel, by_layer & ~by_channel
 
 
-def view_radial(sums: tuple[Array, ...], by_channel: Array, how: Projection, over: Reduction) -> Array:
+def view_radial(sums: tuple[Array, ...], by_channel: Array, projection: Projection, reduction: Reduction) -> Array:
     """How many `w` to take out of `u`, per channel: by the channel's own sums, or else by those of the layer."""
     ww, _, _, wu = sums
-    of_channel = radial(ww, wu, eps=how.eps, where=over.where)
-    of_layer = radial(over.total(ww), over.total(wu), eps=how.eps, where=over.where)
-    return over.where(by_channel, of_channel, of_layer)
+    of_channel = radial(ww, wu, eps=projection.eps, where=reduction.where)
+    of_layer = radial(reduction.total(ww), reduction.total(wu), eps=projection.eps, where=reduction.where)
+    return reduction.where(by_channel, of_channel, of_layer)

@@ -8,14 +8,14 @@ import copy
 import pytest
 import torch
 
-from support.step_matrix import BLOCKS, RULES
+from support.step_matrix import BLOCKS, RULES, fits
 from support.twins import DENSE, check_odd_row, decided, exact_twin, worst_step
 from support.weights import gap, give_gradients, run, weights
 from tangential import SGDP, AdamP, Blocks
-from tangential.backends import fused_cuda as launched
-from tangential.backends.fused_cpu import DECISION
+from tangential.backends import DECISION, fused, fused_cuda
 from tangential.kernels.cuda import launch
-from tangential.kernels.plan import form, runs
+from tangential.kernels.cuda.plan import Cut
+from tangential.kernels.plan import Run, form, runs
 
 SHAPES = [(6, 3, 3, 3), (5,), (6, 7), (6, 1, 2, 2), (9, 20), (), (6, 1), (0, 3), (1, 130)]
 FITS = {"heads": [(6, 3, 3, 3), (6, 7), (4, 1)], "fused": [(6, 3, 3, 3), (6, 7), (9, 130)]}
@@ -23,11 +23,11 @@ FITS = {"heads": [(6, 3, 3, 3), (6, 7), (4, 1)], "fused": [(6, 3, 3, 3), (6, 7),
 
 @pytest.fixture(autouse=True)
 def launches_take_the_cpu(monkeypatch):
-    monkeypatch.setattr(launch, "DEVICE", "cpu")
+    monkeypatch.setattr(fused, "CUDA", "cpu")
 
 
 def shapes_for(kind):
-    return FITS.get(kind) or ([s for s in SHAPES if len(s) > 1] if kind not in ("cosine", "none") else SHAPES)
+    return FITS.get(kind) or [s for s in SHAPES if fits(kind, s)]
 
 
 def made(rule, kind, dtype=torch.float32, shapes=None, layout="contiguous", **settings):
@@ -88,11 +88,11 @@ def test_pieces_cover_every_element_once(kind):
         w = torch.empty(shape)
         seen = form(w.shape, w.stride(), getattr(BLOCKS[kind], "dim", 0))
         for mode, offset, cut in runs(w.shape, seen, BLOCKS[kind]):
-            made_run = launched.Run(
+            made_run = Run(
                 weight=0, group=0, storage=0, mode=mode, offset=offset, slabs=cut.slabs, stride=seen.rows * seen.cols,
                 rows=cut.rows, cols=cut.cols,
             )  # fmt: skip
-            table = launched.Cut([made_run])
+            table = Cut([made_run])
             pieces = [table.pieces[i : i + 4] for i in range(0, len(table.pieces), 4)]
             slices, span = table.runs[10], table.runs[11]
             if slices:
@@ -227,11 +227,11 @@ def test_views_that_begin_anywhere_are_stepped_right(which):
     give_gradients(params, 1)
     for p in params if which == "grad" else ():
         p.grad = moved(p.grad)
-    part = optimizer._cuda_kernel._parts[0]
+    part = optimizer._kernels._cuda._parts[0]
     twin, twins = exact_twin(optimizer, params)
     optimizer.step()
     twin.step()
-    assert part is not optimizer._cuda_kernel._parts[0] or which != "moment"
+    assert part is not optimizer._kernels._cuda._parts[0] or which != "moment"
     assert not any(launch._aligned([[x.data_ptr()] for x in (moved(params[0]),) * 4]))
     assert gap([p.detach().double() for p in params], [q.detach() for q in twins]) < 1e-6
 
@@ -278,13 +278,13 @@ def test_groups_dtypes_and_rules_are_launched_apart_and_never_refused():
             twin.step()
     for p, q in zip(params, [q for _, exact in twins for q in exact], strict=True):
         torch.testing.assert_close(p.double(), q, rtol=2e-2 if p.dtype == torch.bfloat16 else 1e-5, atol=1e-3)
-    assert len(optimizer._cuda_kernel._parts) == 3
+    assert len(optimizer._kernels._cuda._parts) == 3
     assert all(own["step"] == 2 for own in optimizer.state.values())
 
 
 @pytest.mark.parametrize("name", [AdamP, SGDP])
 def test_a_rate_on_the_device_is_read_there(name, monkeypatch):
-    monkeypatch.setattr(launched, "_on_device", lambda x: isinstance(x, torch.Tensor))
+    monkeypatch.setattr(fused_cuda, "_on_device", lambda x: isinstance(x, torch.Tensor))
     found = []
     for lr in (1e-2, torch.tensor(1e-2, dtype=torch.float64)):
         params = weights(torch.float32, [(6, 7), (5,)])
@@ -308,14 +308,14 @@ def test_a_capture_keeps_what_it_reads_and_leaves_nothing_to_later_steps(monkeyp
         optimizer.step()
     monkeypatch.setattr(launch, "capturing", lambda device: False)
     optimizer.step()
-    made_launch = optimizer._cuda_kernel._parts[0].launch
+    made_launch = optimizer._kernels._cuda._parts[0].launch
     eager, old = made_launch._last[1], params[0].grad
     monkeypatch.setattr(launch, "capturing", lambda device: True)
     give_gradients(params, 1)
     optimizer.step()
     captured = made_launch._held[0]
     assert captured is not eager and made_launch._last[1] is eager and old is not None
-    assert optimizer._cuda_kernel._held == optimizer._cuda_kernel._parts
+    assert optimizer._kernels._cuda._held == optimizer._kernels._cuda._parts
     monkeypatch.setattr(launch, "capturing", lambda device: False)
     optimizer.step()  # the same addresses, but a graph writes its table only when it is replayed
     assert made_launch._last[1] not in (eager, captured)

@@ -23,5 +23,11 @@ BLOCKS = {
 FITS = {"heads": [(8, 3, 3, 3), (6, 7), (30, 40)], "fused": [(8, 3, 3, 3), (6, 7), (30, 40), (9, 5, 4)]}
 
 
+def fits(kind, shape):
+    """Whether a weight of this shape may have these blocks: it has rows, and no block is a single element."""
+    blocks = BLOCKS.get(kind)
+    return not isinstance(blocks, Blocks) or (len(shape) > 1 and blocks.smallest(shape) != 1)
+
+
 def shapes_for(kind):
-    return FITS.get(kind) or ([s for s in SHAPES if len(s) > 1] if kind not in ("cosine", "none") else SHAPES)
+    return FITS.get(kind) or [s for s in SHAPES if fits(kind, s)]

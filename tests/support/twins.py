@@ -2,7 +2,7 @@
 
 import torch
 
-from support.step_matrix import BLOCKS, RULES
+from support.step_matrix import BLOCKS, RULES, fits
 from support.weights import give_gradients, tangent, weights
 from tangential.backends import DECISION, VOTES
 
@@ -12,7 +12,7 @@ LARGE_FITS = {"heads": [(200, 300), (40_000, 3)], "fused": [(200, 300), (9, 70_0
 
 
 def large_for(kind):
-    return LARGE_FITS.get(kind) or ([s for s in LARGE if len(s) > 1] if kind not in ("cosine", "none") else LARGE)
+    return LARGE_FITS.get(kind) or [s for s in LARGE if fits(kind, s)]
 
 
 def exact_twin(optimizer, params):

@@ -1,17 +1,21 @@
-"""Ways to walk tensors through a step. They differ in speed, never in the arithmetic, which is `algorithm`'s alone."""
+"""Backends: the ways to take a step over many tensors (kernel, foreach, one at a time).
+
+They differ in speed and in the order of rounding, never in the formulas, which stand in `tangential.algorithm` alone.
+Here belongs what turns tensors into calls; no settings are checked and no state dict is read here (`optimizers`), and
+nothing is compiled (`kernels`).
+"""
 
 from tangential.backends.buckets import Bucket, GroupStep
 from tangential.backends.choose import choose, in_use, walk
-from tangential.backends.fused_cpu import DECISION, Fused, require_kernel
-from tangential.backends.fused_cuda import CudaKernel, unscaled
+from tangential.backends.fused import DECISION, require_kernel
+from tangential.backends.fused_step import FusedStep, unscaled
 from tangential.backends.sticky import VOTES
 
 __all__ = [
     "DECISION",
     "VOTES",
     "Bucket",
-    "CudaKernel",
-    "Fused",
+    "FusedStep",
     "GroupStep",
     "choose",
     "in_use",

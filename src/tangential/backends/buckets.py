@@ -1,4 +1,11 @@
-"""What backends are handed: what a parameter group brings to a step, and the parts of it that can step together."""
+"""Arguments of the backends: the tensors of one parameter group in a step, and buckets of those that step together.
+
+    parameter group -> GroupStep (any devices, dtypes, step counts) -> kernel
+                                 `buckets` -> Bucket (one device, dtype, step count; real tensors) -> foreach, eager
+
+Both are parallel lists: entry `i` of each belongs to weight `i`. Nothing is copied on the way; complex tensors become
+views of their real pairs, and a bucket's lists are the very tensors that the step writes.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +29,13 @@ class Bucket:
     Args:
         weights: Real tensors of one device and dtype, none of them empty.
         grads: Their gradients, read and never written.
-        ascend: Whether steps go up the gradients.
+        ascend: Whether steps go up the gradients (`maximize`).
         moments: One list per moment of the rule, in its order; float32 at least.
         t: The step count all of them have, or one float64 0-d tensor each.
         blocks: "cosine" (the paper's test), a `Blocks`, or None for weights that are not projected.
         rule: From a step count to the rule of this step.
         projection: The settings of lines 6 to 9.
-        votes: What the test said of each weight over the first steps, if that is to decide; else empty.
+        votes: Counts of each view's steps among the first, `(2,)` each, where their majority decides; else empty.
     """
 
     weights: list[Tensor]
@@ -50,7 +57,7 @@ class Bucket:
         return replace(self, weights=weights, grads=grads, moments=moments, t=t, votes=votes)
 
     def prepared(self) -> Bucket:
-        """This, with gradients as arithmetic wants them: float32 at least, and of what goes down."""
+        """The same with gradients in the dtype of the arithmetic (opmath), negated under `maximize`."""
         if not self.ascend and self.grads[0].dtype not in HALF:
             return self
         grads = [to_opmath(-g if self.ascend else g) for g in self.grads]
@@ -58,7 +65,7 @@ class Bucket:
 
     @property
     def ballot(self) -> Votes | None:
-        """The votes on all weights, if they are to decide."""
+        """The votes on all weights, if their majority decides."""
         return Votes(self.votes, self.t) if self.votes else None
 
     @property
@@ -69,17 +76,17 @@ class Bucket:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupStep:
-    """The parameters of one group that have gradients: any devices, dtypes and step counts.
+    """The parameters of one group that have gradients, in one step: any devices, dtypes and step counts.
 
     Args:
         weights: The parameters.
         grads: Their gradients, read and never written.
         moments: One list per moment of the rule, in its order.
         steps: The steps each has taken.
-        votes: What the test said of each over the first steps, where that is to decide; else empty.
-        said: What the test said of each last, where a backend keeps that; empty under a compiler.
+        votes: Counts of each view's steps among the first, `(2,)` each, where their majority decides; else empty.
+        decisions: The last decision of the paper's test on each, `()`, where a kernel keeps one; None elsewhere.
         backend: The one that is meant to step them.
-        demanded: Whether that was asked for by name.
+        demanded: Whether the group asks for the kernel by name (`fused=True`).
         blocks: "cosine" (the paper's test), a `Blocks`, or None.
         rule: From a step count to the rule of this step.
         projection: The settings of lines 6 to 9.
@@ -92,7 +99,7 @@ class GroupStep:
     moments: tuple[list[Tensor], ...]
     steps: list[Tensor]
     votes: list[Tensor]
-    said: list[Tensor | None]
+    decisions: list[Tensor | None]
     backend: str
     demanded: bool
     blocks: Blocks | str | None
@@ -105,13 +112,16 @@ class GroupStep:
         """The parameters at these places."""
         if len(at) == len(self.weights):
             return self
-        weights, grads, steps, said = ([x[i] for i in at] for x in (self.weights, self.grads, self.steps, self.said))
+        columns = (self.weights, self.grads, self.steps, self.decisions)
+        weights, grads, steps, decisions = ([x[i] for i in at] for x in columns)
         moments = tuple([x[i] for i in at] for x in self.moments)
         votes = [self.votes[i] for i in at] if self.votes else []
-        return replace(self, weights=weights, grads=grads, steps=steps, said=said, moments=moments, votes=votes)
+        return replace(
+            self, weights=weights, grads=grads, steps=steps, decisions=decisions, moments=moments, votes=votes
+        )
 
     def buckets(self) -> list[Bucket]:
-        """Count this step, and part the parameters by what can step together."""
+        """Add 1 to the step counts, and part the parameters into those that can step together."""
         if not self.weights:
             return []
         torch._foreach_add_(self.steps, 1)  # pyright: ignore[reportPrivateImportUsage]
@@ -145,7 +155,7 @@ def counts(steps: list[Tensor], capturable: bool) -> list[Any]:
 
 
 def projected(p: Tensor, blocks: Blocks | str | None) -> bool:
-    """Whether the gate sees this parameter; the paper's test never does one of 0 or 1 dimensions."""
+    """Whether a parameter may be projected: any with `Blocks`, those of 2 dimensions or more under the paper's test."""
     return isinstance(blocks, Blocks) or (blocks is not None and p.ndim > 1)
 
 

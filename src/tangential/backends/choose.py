@@ -1,4 +1,8 @@
-"""Which backend steps a parameter group."""
+"""Choice of the backend for a parameter group, and the step without a kernel.
+
+Fused is the kernel for the parameters it takes and foreach for the others; a compiler traces foreach. Plain tensors get
+one of the two, subclasses and `differentiable` steps get eager.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from tangential.backends import fused
 from tangential.backends.buckets import GroupStep
 from tangential.backends.cpu_chunks import chunked
 from tangential.backends.eager import eager
 from tangential.backends.foreach import foreach
-from tangential.backends.fused_cpu import takes
-from tangential.kernels.cuda import launch
 
 
 def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
-    """The backend for these weights: what was asked for, else fused or foreach for plain tensors, else eager.
+    """The backend for these weights: the group's `fused` or `foreach` if set, else fused or foreach for plain tensors.
 
-    Fused means the kernel for what it takes and foreach for the rest. A compiler traces the step, so it gets foreach.
     torch's own optimizers default to their for-loop on a CPU. Here foreach is faster there too, since it walks
     cache-sized pieces.
     """
@@ -37,18 +39,18 @@ def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
 
 def _on_cuda(w: Tensor) -> bool:
     """Whether there is a kernel on the CUDA device of a weight."""
-    return w.device.type == launch.DEVICE and launch.why_missing(w.device) is None
+    return w.device.type == fused.CUDA and fused.cuda_missing(w) is None
 
 
-def walk(lot: GroupStep) -> None:
+def walk(group_step: GroupStep) -> None:
     """Take one step, without the kernel."""
-    for batch in lot.buckets():
-        if lot.backend == "eager":
-            eager(batch)
-        elif batch.weights[0].is_cpu and not torch.compiler.is_compiling():
-            chunked(batch)
+    for bucket in group_step.buckets():
+        if group_step.backend == "eager":
+            eager(bucket)
+        elif bucket.weights[0].is_cpu and not torch.compiler.is_compiling():
+            chunked(bucket)
         else:
-            foreach(batch)
+            foreach(bucket)
 
 
 def in_use(groups: Sequence[dict[str, Any]]) -> str:
@@ -56,7 +58,7 @@ def in_use(groups: Sequence[dict[str, Any]]) -> str:
     found: set[str] = set()
     for group in groups:
         name = choose(group["params"], group)
-        kernel = [name == "fused" and takes(p) for p in group["params"] if p.numel()]
+        kernel = [name == "fused" and fused.takes(p) for p in group["params"] if p.numel()]
         found |= {"fused"} if any(kernel) else set()
         found |= {"foreach" if name == "fused" else name} if not all(kernel) else set()
     return "+".join(name for name in ("fused", "foreach", "eager") if name in found)

@@ -24,26 +24,26 @@ PIECE = 1 << 19
 """Elements per piece: 2 MiB in float32, small enough for a cache, large enough to hide Python's overhead."""
 
 Advance = Callable[[Bucket], TensorList]
-"""Writes the moments of a batch and returns the direction."""
+"""Writes the moments of a bucket and returns the direction."""
 
 
-def chunked(batch: Bucket) -> None:
+def chunked(bucket: Bucket) -> None:
     """Take one step, piece by piece."""
-    batch = replace(batch, projection=replace(batch.projection, lr=float(batch.projection.lr)))
-    for alike in _by_count(batch):
+    bucket = replace(bucket, projection=replace(bucket.projection, lr=float(bucket.projection.lr)))
+    for alike in _by_count(bucket):
         dense, loose = _by_form(alike)
         for part, fused in ((dense, native.knows), (loose, lambda _: False)):
             if part.weights:
                 _step(part, fused(part))
 
 
-def _step(batch: Bucket, fused: bool) -> None:
+def _step(bucket: Bucket, fused: bool) -> None:
     """Take one step; `fused` tells whether torch's own fused optimizers may help."""
-    if fused and batch.blocks is None and batch.weights[0].dtype == batch.moments[0][0].dtype:
-        native.descend(batch)
+    if fused and bucket.blocks is None and bucket.weights[0].dtype == bucket.moments[0][0].dtype:
+        native.descend(bucket)
         return
     forward = native.advance if fused else advance
-    for span in _spans(batch):
+    for span in _spans(bucket):
         if isinstance(span.blocks, str):
             for known in _decided(span):
                 _step(known, fused)
@@ -53,113 +53,113 @@ def _step(batch: Bucket, fused: bool) -> None:
             _large(span, forward)
 
 
-def _whole(batch: Bucket, advance: Advance) -> None:
+def _whole(bucket: Bucket, advance: Advance) -> None:
     """All at once, as `foreach` does it."""
-    batch = batch.prepared()
-    u = advance(batch)
-    move(batch, batch.projection.plain if batch.blocks is None else keep(batch, sums(batch, u)), u)
+    bucket = bucket.prepared()
+    u = advance(bucket)
+    move(bucket, bucket.projection.plain if bucket.blocks is None else keep(bucket, sums(bucket, u)), u)
 
 
-def _large(batch: Bucket, advance: Advance) -> None:
+def _large(bucket: Bucket, advance: Advance) -> None:
     """Pieces on their own where blocks end with them; else sums of all, one gate, and the directions once more."""
-    size = _rows_together(batch)
-    step = max(1, PIECE * rows(batch.weights[0], batch.dim) // batch.weights[0].numel())
+    size = _rows_together(bucket)
+    step = max(1, PIECE * rows(bucket.weights[0], bucket.dim) // bucket.weights[0].numel())
     if size <= step:
-        for piece in _cut(batch, step // size * size):
+        for piece in _cut(bucket, step // size * size):
             _whole(piece, advance)
         return
-    pieces = list(_cut(batch, step))
+    pieces = list(_cut(bucket, step))
     found = [sums(piece, advance(piece)) for piece in (p.prepared() for p in pieces)]
-    factors = keep(batch, torch.cat(found, 1)).split([x.shape[1] for x in found])
+    factors = keep(bucket, torch.cat(found, 1)).split([x.shape[1] for x in found])
     for piece, factor in zip(pieces, factors, strict=True):
         piece = piece.prepared()
         move(piece, factor, direction(piece))
 
 
-def _decided(batch: Bucket) -> Iterator[Bucket]:
+def _decided(bucket: Bucket) -> Iterator[Bucket]:
     """The weights with the blocks that the paper's test, or its majority, sees in them now."""
-    ballot = batch.ballot
+    ballot = bucket.ballot
     if ballot and ballot.closed:
         views = ballot.majority()
     else:
-        layout = lay_out(tuple(tuple(w.shape) for w in batch.weights), "cosine", batch.weights[0].device)
-        views = layout.views(_angle_sums(batch), batch.projection, ballot)
+        layout = lay_out(tuple(tuple(w.shape) for w in bucket.weights), "cosine", bucket.weights[0].device)
+        views = layout.views(_angle_sums(bucket), bucket.projection, ballot)
     by_channel, by_layer = (view.tolist() for view in views)
-    batch = replace(batch, votes=[])
-    at = range(len(batch.weights))
+    bucket = replace(bucket, votes=[])
+    at = range(len(bucket.weights))
     for blocks, places in (
         (Blocks(), [i for i in at if by_channel[i]]),
         (None, [i for i in at if not by_channel[i] and not by_layer[i]]),
         *((Blocks(size=None), [i]) for i in at if by_layer[i]),
     ):
         if places:
-            yield replace(batch.only(places), blocks=blocks)
+            yield replace(bucket.only(places), blocks=blocks)
 
 
-def _angle_sums(batch: Bucket) -> Tensor:
+def _angle_sums(bucket: Bucket) -> Tensor:
     """The sums that the paper's test asks for, of small weights at once, of a large one in pieces."""
-    (w, *others) = batch.weights
-    pieces = _cut(batch, max(1, PIECE * len(w) // w.numel())) if not others else [batch]
+    (w, *others) = bucket.weights
+    pieces = _cut(bucket, max(1, PIECE * len(w) // w.numel())) if not others else [bucket]
     return torch.cat([angle_sums(piece.prepared()) for piece in pieces], 1)
 
 
-def _rows_together(batch: Bucket) -> int:
+def _rows_together(bucket: Bucket) -> int:
     """Rows that a cut must not part: those of a block; all where blocks are uneven."""
-    if batch.blocks is None:
+    if bucket.blocks is None:
         return 1
-    assert isinstance(batch.blocks, Blocks), "the test has been asked"
-    size = batch.blocks.size if batch.blocks.segments is None else None
-    return size or rows(batch.weights[0], batch.dim)
+    assert isinstance(bucket.blocks, Blocks), "the test has been asked"
+    size = bucket.blocks.size if bucket.blocks.segments is None else None
+    return size or rows(bucket.weights[0], bucket.dim)
 
 
-def _cut(batch: Bucket, step: int) -> Iterator[Bucket]:
+def _cut(bucket: Bucket, step: int) -> Iterator[Bucket]:
     """One weight in pieces of as many rows."""
-    (w,) = batch.weights
-    for start in range(0, rows(w, batch.dim), step):
-        stop = min(start + step, rows(w, batch.dim))
+    (w,) = bucket.weights
+    for start in range(0, rows(w, bucket.dim), step):
+        stop = min(start + step, rows(w, bucket.dim))
 
         def piece(tensors: list[Tensor], at: int = start, length: int = stop - start) -> list[Tensor]:
-            return [x.narrow(batch.dim, at, length) if x.ndim else x for x in tensors]
+            return [x.narrow(bucket.dim, at, length) if x.ndim else x for x in tensors]
 
-        moments = tuple(map(piece, batch.moments))
-        yield replace(batch, weights=piece(batch.weights), grads=piece(batch.grads), moments=moments)
+        moments = tuple(map(piece, bucket.moments))
+        yield replace(bucket, weights=piece(bucket.weights), grads=piece(bucket.grads), moments=moments)
 
 
-def _spans(batch: Bucket) -> Iterator[Bucket]:
+def _spans(bucket: Bucket) -> Iterator[Bucket]:
     """As many small weights as fit a piece, or one large weight."""
     small: list[int] = []
     room = PIECE
-    for i, w in enumerate(batch.weights):
+    for i, w in enumerate(bucket.weights):
         if w.numel() > PIECE:
-            yield batch.only([i])
+            yield bucket.only([i])
             continue
         if w.numel() > room:
-            yield batch.only(small)
+            yield bucket.only(small)
             small, room = [], PIECE
         small.append(i)
         room -= w.numel()
     if small:
-        yield batch.only(small)
+        yield bucket.only(small)
 
 
-def _by_count(batch: Bucket) -> Iterator[Bucket]:
+def _by_count(bucket: Bucket) -> Iterator[Bucket]:
     """The weights that have taken as many steps."""
-    if not isinstance(batch.t, list):
-        yield batch
+    if not isinstance(bucket.t, list):
+        yield bucket
         return
     together: dict[float, list[int]] = {}
-    for i, t in enumerate(torch.stack(batch.t).tolist()):
+    for i, t in enumerate(torch.stack(bucket.t).tolist()):
         together.setdefault(t, []).append(i)
     for t, at in together.items():
-        yield replace(batch.only(at), t=t)
+        yield replace(bucket.only(at), t=t)
 
 
-def _by_form(batch: Bucket) -> tuple[Bucket, Bucket]:
+def _by_form(bucket: Bucket) -> tuple[Bucket, Bucket]:
     """Those whose rows lie one after another, as matrices, and the others as they are."""
-    seen = [_matrix(batch, i) for i in range(len(batch.weights))]
-    dense = batch.only([i for i, shape in enumerate(seen) if shape])
+    seen = [_matrix(bucket, i) for i in range(len(bucket.weights))]
+    dense = bucket.only([i for i, shape in enumerate(seen) if shape])
     shapes = [shape for shape in seen if shape]
-    blocks = replace(batch.blocks, dim=0) if isinstance(batch.blocks, Blocks) else batch.blocks
+    blocks = replace(bucket.blocks, dim=0) if isinstance(bucket.blocks, Blocks) else bucket.blocks
 
     def flat(tensors: list[Tensor]) -> list[Tensor]:
         pairs = zip(tensors, shapes, strict=True)
@@ -167,21 +167,21 @@ def _by_form(batch: Bucket) -> tuple[Bucket, Bucket]:
 
     moments = tuple(map(flat, dense.moments))
     dense = replace(dense, weights=flat(dense.weights), grads=flat(dense.grads), moments=moments, blocks=blocks)
-    return dense, batch.only([i for i, shape in enumerate(seen) if not shape])
+    return dense, bucket.only([i for i, shape in enumerate(seen) if not shape])
 
 
-def _matrix(batch: Bucket, i: int) -> tuple[int, ...] | None:
+def _matrix(bucket: Bucket, i: int) -> tuple[int, ...] | None:
     """`(rows, elements of each)`, or `(elements,)` without blocks, if a weight, its gradient and moments all lie so."""
-    w = batch.weights[i]
-    alike = (batch.grads[i], *(moment[i] for moment in batch.moments))
+    w = bucket.weights[i]
+    alike = (bucket.grads[i], *(moment[i] for moment in bucket.moments))
     if w.is_contiguous() and all(x.is_contiguous() for x in alike):
-        if batch.blocks is None:
+        if bucket.blocks is None:
             return (w.numel(),)
-        if batch.dim == 0 and w.ndim:
+        if bucket.dim == 0 and w.ndim:
             return w.shape[0], w.numel() // w.shape[0]
-    seen = form(w.shape, w.stride(), batch.dim)
+    seen = form(w.shape, w.stride(), bucket.dim)
     if seen is None or any(x.stride() != w.stride() for x in alike):
         return None
-    if batch.blocks is None:
+    if bucket.blocks is None:
         return (w.numel(),)
     return (seen.rows, seen.cols) if seen.slabs == 1 else None

@@ -12,27 +12,27 @@ from tangential.backends.opmath import to_opmath
 from tangential.backends.rows import across, dots, lay_out, row_sums
 
 
-def eager(batch: Bucket) -> None:
+def eager(bucket: Bucket) -> None:
     """Take one step, weight by weight."""
-    for i in range(len(batch.weights)):
-        _step(batch.only([i]).prepared())
+    for i in range(len(bucket.weights)):
+        _step(bucket.only([i]).prepared())
 
 
-def _step(batch: Bucket) -> None:
+def _step(bucket: Bucket) -> None:
     """One weight's step."""
-    (w,), (g,), old = batch.weights, batch.grads, [moment for (moment,) in batch.moments]
-    rule = batch.rule(batch.t[0] if isinstance(batch.t, list) else batch.t)
+    (w,), (g,), old = bucket.weights, bucket.grads, [moment for (moment,) in bucket.moments]
+    rule = bucket.rule(bucket.t[0] if isinstance(bucket.t, list) else bucket.t)
     wide = to_opmath(w.clone() if torch.is_grad_enabled() else w)  # autograd keeps it, and w is written below
     new = rule.advance(g, *old)
     u = rule.direction(g, *new)
-    w.copy_(wide * _keep(wide, g, u, batch) - u * batch.projection.lr)
+    w.copy_(wide * _keep(wide, g, u, bucket) - u * bucket.projection.lr)
     for moment, value in zip(old, new, strict=True):
         moment.copy_(value)
 
 
-def _keep(w: Tensor, g: Tensor, u: Tensor, batch: Bucket) -> Tensor | float:
-    if batch.blocks is None:
-        return batch.projection.plain
-    layout = lay_out((tuple(w.shape),), batch.blocks, w.device)
-    found = row_sums(w, g, u, batch.blocks, partial(dots, dim=batch.dim))
-    return across(layout.keep(found, batch.projection, batch.ballot), w, batch.dim)
+def _keep(w: Tensor, g: Tensor, u: Tensor, bucket: Bucket) -> Tensor | float:
+    if bucket.blocks is None:
+        return bucket.projection.plain
+    layout = lay_out((tuple(w.shape),), bucket.blocks, w.device)
+    found = row_sums(w, g, u, bucket.blocks, partial(dots, dim=bucket.dim))
+    return across(layout.keep(found, bucket.projection, bucket.ballot), w, bucket.dim)

@@ -1,8 +1,8 @@
-"""How parameters look to a kernel: everything that a plan for them depends on, asked for as cheaply as can be.
+"""Cache key of a kernel's plan: shapes, dtypes, layouts and addresses of the parameters and their state.
 
-After a step over a large model nothing of this is left in a cache, and a small model's step is not much longer than
-asking. So no list is kept that could be compared piece by piece instead (what is kept makes Python's garbage collector
-run), and what only this package writes is known by its identity.
+After a step over a large model nothing of this is left in a processor's cache, and a small model's step takes not much
+longer than the comparison. So nothing is kept that can be compared one by one instead (what is kept makes Python's
+garbage collector run), all loops are `map`s, and the tensors that only this package writes are compared by identity.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def addresses(tensors: Iterable[Tensor]) -> list[int]:
 
 
 def _same(ask: Callable[[Any], Any], tensors: Sequence[Tensor], answers: Sequence[Any]) -> bool:
-    """Whether a question still has the same answers. None of them is kept."""
+    """Whether a function still gives the same answers, one by one."""
     return all(map(eq, map(ask, tensors), answers))
 
 
@@ -53,13 +53,13 @@ class _Layouts:
 class Fingerprint:
     """The parameters of some groups as they were when a plan was made for them.
 
-    A tensor that keeps its address keeps its dtype and layout, but for a gradient, which is a new one every step, and a
-    weight, which is not this package's to watch over.
+    Moments that keep their address keep their dtype and layout. Gradients are new tensors every step, and weights may
+    be changed by anybody, so of both everything is compared.
     """
 
     def __init__(self, group_steps: Sequence[GroupStep]) -> None:
-        weights, grads = joined(lot.weights for lot in group_steps), joined(lot.grads for lot in group_steps)
-        self.groups = [(lot.blocks, len(lot.weights)) for lot in group_steps]
+        weights, grads = joined(step.weights for step in group_steps), joined(step.grads for step in group_steps)
+        self.groups = [(step.blocks, len(step.weights)) for step in group_steps]
         self.owned = self._owned(group_steps)
         self.memory = [x.untyped_storage() for x in self.owned if x is not None]  # outlives a change of `.data`
         self.places = [addresses(column) for column in self._columns(weights, group_steps)]
@@ -69,19 +69,19 @@ class Fingerprint:
 
     @staticmethod
     def _owned(group_steps: Sequence[GroupStep]) -> list[Tensor | None]:
-        """What only this package writes to."""
-        return joined(column for lot in group_steps for column in (lot.steps, lot.said, lot.votes))
+        """The tensors that only this package writes."""
+        return joined(column for step in group_steps for column in (step.steps, step.decisions, step.votes))
 
     @staticmethod
     def _columns(weights: list[Tensor], group_steps: Sequence[GroupStep]) -> list[list[Tensor]]:
-        return [weights, *(joined(columns) for columns in zip(*(lot.moments for lot in group_steps), strict=True))]
+        return [weights, *(joined(columns) for columns in zip(*(step.moments for step in group_steps), strict=True))]
 
     def holds(self, group_steps: Sequence[GroupStep]) -> bool:
-        """Whether the groups still look so."""
-        weights, grads = joined(lot.weights for lot in group_steps), joined(lot.grads for lot in group_steps)
+        """Whether a plan that was made then still fits."""
+        weights, grads = joined(step.weights for step in group_steps), joined(step.grads for step in group_steps)
         owned = self._owned(group_steps)
         return (
-            [(lot.blocks, len(lot.weights)) for lot in group_steps] == self.groups
+            [(step.blocks, len(step.weights)) for step in group_steps] == self.groups
             and len(owned) == len(self.owned)
             and all(map(is_, owned, self.owned))
             and list(map(type, grads)) == self.grad_types

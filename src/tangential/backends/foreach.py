@@ -1,4 +1,4 @@
-"""All weights of a batch at once: few launches, and nothing is read back. `chunks` has its steps of these parts."""
+"""All weights of a bucket at once: few launches, and nothing is read back. `chunks` has its steps of these parts."""
 
 # pyright: reportPrivateImportUsage=false
 # torch._foreach_* has no public name, but is what torch.optim itself and every optimizer library is built on
@@ -18,35 +18,35 @@ from tangential.backends.rows import across, lay_out, row_sums, view_sums
 from tangential.backends.tensor_list import TensorList
 
 
-def foreach(batch: Bucket) -> None:
+def foreach(bucket: Bucket) -> None:
     """Take one step."""
-    batch = batch.prepared()
-    u = advance(batch)
-    move(batch, batch.projection.plain if batch.blocks is None else keep(batch, sums(batch, u)), u)
+    bucket = bucket.prepared()
+    u = advance(bucket)
+    move(bucket, bucket.projection.plain if bucket.blocks is None else keep(bucket, sums(bucket, u)), u)
 
 
-def advance(batch: Bucket) -> TensorList:
+def advance(bucket: Bucket) -> TensorList:
     """Write this step's moments; returns the direction."""
-    moments = [TensorList(moment) for moment in batch.moments]
-    for old, new in zip(moments, _rule(batch).advance(TensorList(batch.grads), *moments), strict=True):
+    moments = [TensorList(moment) for moment in bucket.moments]
+    for old, new in zip(moments, _rule(bucket).advance(TensorList(bucket.grads), *moments), strict=True):
         torch._foreach_copy_(old.bare, new.tensors)
-    return direction(batch)
+    return direction(bucket)
 
 
-def direction(batch: Bucket) -> TensorList:
+def direction(bucket: Bucket) -> TensorList:
     """The direction, from the moments that `advance` wrote."""
-    return _rule(batch).direction(TensorList(batch.grads), *map(TensorList, batch.moments))
+    return _rule(bucket).direction(TensorList(bucket.grads), *map(TensorList, bucket.moments))
 
 
-def sums(batch: Bucket, u: TensorList) -> Tensor:
+def sums(bucket: Bucket, u: TensorList) -> Tensor:
     """The sums per row that the gate of these blocks asks for, `(2 or 4, rows of all weights)`."""
-    assert batch.blocks is not None, "what is not projected has no gate"
-    return row_sums(_wide(batch), TensorList(batch.grads), u, batch.blocks, partial(dots, dim=batch.dim))
+    assert bucket.blocks is not None, "what is not projected has no gate"
+    return row_sums(_wide(bucket), TensorList(bucket.grads), u, bucket.blocks, partial(dots, dim=bucket.dim))
 
 
-def angle_sums(batch: Bucket) -> Tensor:
+def angle_sums(bucket: Bucket) -> Tensor:
     """Those sums that the paper's test needs, `(3, rows of all weights)`."""
-    return torch.stack(view_sums(_wide(batch), TensorList(batch.grads), dots=partial(dots, dim=0)))
+    return torch.stack(view_sums(_wide(bucket), TensorList(bucket.grads), dots=partial(dots, dim=0)))
 
 
 def dots(a: TensorList, b: TensorList, dim: int) -> Tensor:
@@ -59,31 +59,31 @@ def dots(a: TensorList, b: TensorList, dim: int) -> Tensor:
     return found * (a.factor * b.factor)
 
 
-def keep(batch: Bucket, sums: Tensor) -> Tensor:
+def keep(bucket: Bucket, sums: Tensor) -> Tensor:
     """The factor on the weight for every row, `(rows of all weights,)`."""
-    assert batch.blocks is not None, "what is not projected has no gate"
-    layout = lay_out(tuple(tuple(w.shape) for w in batch.weights), batch.blocks, batch.weights[0].device)
-    return layout.keep(sums, batch.projection, batch.ballot)
+    assert bucket.blocks is not None, "what is not projected has no gate"
+    layout = lay_out(tuple(tuple(w.shape) for w in bucket.weights), bucket.blocks, bucket.weights[0].device)
+    return layout.keep(sums, bucket.projection, bucket.ballot)
 
 
-def move(batch: Bucket, keep: Any, u: TensorList) -> None:
+def move(bucket: Bucket, keep: Any, u: TensorList) -> None:
     """`w <- keep * w - lr * u`; `keep` is a number, or one factor per row of all weights."""
     if isinstance(keep, Tensor) and keep.ndim:
-        factors = keep.split([rows(w, batch.dim) for w in batch.weights]) if len(batch.weights) > 1 else (keep,)
-        keep = TensorList([across(k, w, batch.dim) for k, w in zip(factors, batch.weights, strict=True)])
-    w, change = _wide(batch), u * -batch.projection.lr
+        factors = keep.split([rows(w, bucket.dim) for w in bucket.weights]) if len(bucket.weights) > 1 else (keep,)
+        keep = TensorList([across(k, w, bucket.dim) for k, w in zip(factors, bucket.weights, strict=True)])
+    w, change = _wide(bucket), u * -bucket.projection.lr
     if isinstance(keep, TensorList) and abs(change.factor - 1) < 1e-12:
         for x, k, d in zip(w.bare, keep.bare, change.bare, strict=True):
             torch.addcmul(d, x, k, out=x)  # one pass instead of two
     else:
         w *= keep
         w += change
-    if w.bare[0] is not batch.weights[0]:
-        torch._foreach_copy_(batch.weights, w.bare)
+    if w.bare[0] is not bucket.weights[0]:
+        torch._foreach_copy_(bucket.weights, w.bare)
 
 
-def _wide(batch: Bucket) -> TensorList:
-    return TensorList([to_opmath(w) for w in batch.weights])
+def _wide(bucket: Bucket) -> TensorList:
+    return TensorList([to_opmath(w) for w in bucket.weights])
 
 
 def _joined(tensors: list[Tensor]) -> Tensor:
@@ -99,5 +99,5 @@ def rows(w: Tensor, dim: int) -> int:
     return w.shape[dim] if w.ndim else 1
 
 
-def _rule(batch: Bucket) -> Rule:
-    return batch.rule(TensorList(batch.t) if isinstance(batch.t, list) else batch.t)
+def _rule(bucket: Bucket) -> Rule:
+    return bucket.rule(TensorList(bucket.t) if isinstance(bucket.t, list) else bucket.t)

@@ -82,29 +82,29 @@ class Layout:
         """Give every row what its run has: `(runs,)` to `(rows,)`."""
         return x if self.uniform == 1 else x[self.owner]
 
-    def views(self, sums: Tensor, how: Projection, votes: Votes | None = None) -> tuple[Tensor, Tensor]:
+    def views(self, sums: Tensor, projection: Projection, votes: Votes | None = None) -> tuple[Tensor, Tensor]:
         """What the paper's test says of every weight, by channel and by layer, from the four sums of `row_sums`.
 
         Shape `(runs,)` each.
         """
-        over = Reduction(total=self.total, largest=self.largest, where=torch.where)
-        views = cosine_views(sums.unbind(), self.elements.to(sums.dtype), self.lengths, how, over)
+        reduction = Reduction(total=self.total, largest=self.largest, where=torch.where)
+        views = cosine_views(sums.unbind(), self.elements.to(sums.dtype), self.lengths, projection, reduction)
         return views if votes is None else votes.settle(*views)
 
-    def keep(self, sums: Tensor, how: Projection, votes: Votes | None = None) -> Tensor:
+    def keep(self, sums: Tensor, projection: Projection, votes: Votes | None = None) -> Tensor:
         """The factor on the weight for every row, from what `row_sums` gave. Shape `(rows,)`."""
-        return self.factors(sums, how, self.views(sums, how, votes) if len(sums) == 4 else None)
+        return self.factors(sums, projection, self.views(sums, projection, votes) if len(sums) == 4 else None)
 
-    def factors(self, sums: Tensor, how: Projection, views: tuple[Tensor, Tensor] | None) -> Tensor:
+    def factors(self, sums: Tensor, projection: Projection, views: tuple[Tensor, Tensor] | None) -> Tensor:
         """The same, from what the test said; None where it is not asked."""
         if views is not None:
             by_channel, by_layer = map(self.spread, views)
-            over = Reduction(total=lambda x: self.spread(self.total(x)), largest=self.largest, where=torch.where)
-            found = view_radial(sums.unbind(), by_channel, how, over)
-            return torch.where(by_channel | by_layer, how.keep(found), how.plain)
+            reduction = Reduction(total=lambda x: self.spread(self.total(x)), largest=self.largest, where=torch.where)
+            found = view_radial(sums.unbind(), by_channel, projection, reduction)
+            return torch.where(by_channel | by_layer, projection.keep(found), projection.plain)
         ww, wu = (self.total(x) for x in sums)
-        keep = how.keep(radial(ww, wu, eps=how.eps, where=torch.where))
-        return self.spread(keep if self.invariant is None else torch.where(self.invariant, keep, how.plain))
+        keep = projection.keep(radial(ww, wu, eps=projection.eps, where=torch.where))
+        return self.spread(keep if self.invariant is None else torch.where(self.invariant, keep, projection.plain))
 
 
 def _lay_out(shapes: Shapes, blocks: Blocks | str, device: torch.device) -> Layout:

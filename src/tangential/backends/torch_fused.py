@@ -20,30 +20,30 @@ from tangential.backends.opmath import opmath_dtype
 from tangential.backends.tensor_list import TensorList
 
 
-def knows(batch: Bucket) -> bool:
+def knows(bucket: Bucket) -> bool:
     """Whether torch's fused optimizers have this rule, for tensors that all lie alike and without gaps."""
-    rule, how = batch.rule(batch.t), batch.projection
-    dtype = opmath_dtype(batch.weights[0].dtype)
-    alike = all(x.dtype == dtype for moment in batch.moments for x in moment)
-    return alike and how.lr > 0 and _has(rule) and _right(type(rule), rule.nesterov, dtype)
+    rule, projection = bucket.rule(bucket.t), bucket.projection
+    dtype = opmath_dtype(bucket.weights[0].dtype)
+    alike = all(x.dtype == dtype for moment in bucket.moments for x in moment)
+    return alike and projection.lr > 0 and _has(rule) and _right(type(rule), rule.nesterov, dtype)
 
 
-def descend(batch: Bucket) -> None:
+def descend(bucket: Bucket) -> None:
     """Take the whole step of weights that are not projected, in float32 or float64."""
-    how = batch.projection
-    decay = how.decay
-    rule = batch.rule(batch.t)
+    projection = bucket.projection
+    decay = projection.decay
+    rule = bucket.rule(bucket.t)
     if not isinstance(rule, Adam):  # torch's SGD decays through the momentum
-        torch._foreach_mul_(batch.weights, how.plain)
+        torch._foreach_mul_(bucket.weights, projection.plain)
         decay = 0.0
-    _fused(rule, batch.weights, batch.grads, batch.moments, lr=how.lr, decay=decay, maximize=batch.ascend)
+    _fused(rule, bucket.weights, bucket.grads, bucket.moments, lr=projection.lr, decay=decay, maximize=bucket.ascend)
 
 
-def advance(batch: Bucket) -> TensorList:
+def advance(bucket: Bucket) -> TensorList:
     """Write this step's moments; returns the direction."""
-    lr = batch.projection.lr
-    change = _zeros(batch.moments[0])
-    _fused(batch.rule(batch.t), change, batch.grads, batch.moments, lr=lr)
+    lr = bucket.projection.lr
+    change = _zeros(bucket.moments[0])
+    _fused(bucket.rule(bucket.t), change, bucket.grads, bucket.moments, lr=lr)
     return TensorList(change, -1 / lr)
 
 

@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from tangential.algorithm import Projection, Rule
-from tangential.backends import DECISION, VOTES, CudaKernel, Fused, GroupStep, choose, in_use, unscaled, walk
+from tangential.backends import DECISION, VOTES, FusedStep, GroupStep, choose, in_use, unscaled, walk
 from tangential.backends.opmath import opmath_dtype
 from tangential.optimizers.checked_group import CheckedGroup
 from tangential.optimizers.entries import check_votes
@@ -41,8 +41,8 @@ class Projected(Optimizer):
 
     _moments: ClassVar[tuple[str, ...]]
     _origins: ClassVar[tuple[Origin, ...]]
-    _kernel: Fused | None = None
-    _cuda_kernel: CudaKernel | None = None
+    _kernels: FusedStep | None = None
+
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         check_params(params, type(self).__name__)
         check_settings(defaults)
@@ -58,7 +58,9 @@ class Projected(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, checked as the constructor's arguments are. See `torch.optim.Optimizer`."""
         if not isinstance(param_group, dict) or "params" not in param_group:
-            raise TypeError(f"a parameter group must be a dict with the key 'params'; {type(param_group).__name__} came")
+            raise TypeError(
+                f"a parameter group must be a dict with the key 'params'; {type(param_group).__name__} came"
+            )
         check_keys(param_group, self.defaults, type(self).__name__)
         check_settings({**self.defaults, **param_group})
         if not isinstance(param_group["params"], (Tensor, set)):
@@ -144,41 +146,39 @@ class Projected(Optimizer):
             check_capture(self.param_groups)
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             group_steps = self.group_steps()
-            for lot in group_steps:  # all of them before the first is moved
-                check_gradients(lot.weights, lot.grads)
-            for lot in group_steps if torch.compiler.is_compiling() else self._fused_step(group_steps):
-                walk(lot)
+            for group_step in group_steps:  # all of them before the first is moved
+                check_gradients(group_step.weights, group_step.grads)
+            for group_step in group_steps if torch.compiler.is_compiling() else self._fused_step(group_steps):
+                walk(group_step)
         return loss
 
     def _fused_step(self, group_steps: list[GroupStep]) -> list[GroupStep]:
-        """Step what the kernel takes; the rest is returned."""
+        """Step what a kernel takes; the rest is returned."""
         scale, found = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
-        others = unscaled([lot for lot in group_steps if lot.backend != "fused"], scale, found)
-        if any(lot.backend == "fused" for lot in group_steps):
-            self._kernel, self._cuda_kernel = self._kernel or Fused(), self._cuda_kernel or CudaKernel()
-            rest = self._cuda_kernel.step(
-                [lot for lot in group_steps if lot.backend == "fused"], self.state, scale, found
-            )
-            others += self._kernel.step(unscaled(rest, scale, found), self.state)
-        for lot in others:
-            for p, said in zip(lot.weights, lot.said, strict=True):
-                if said is not None:  # nobody would keep it up to date
+        fused = [group_step for group_step in group_steps if group_step.backend == "fused"]
+        others = unscaled([group_step for group_step in group_steps if group_step.backend != "fused"], scale, found)
+        if fused:
+            self._kernels = self._kernels or FusedStep()
+            others += self._kernels.step(fused, self.state, scale, found)
+        for group_step in others:
+            for p, decision in zip(group_step.weights, group_step.decisions, strict=True):
+                if decision is not None:  # no kernel keeps it up to date any more
                     del self.state[p][DECISION]
         return others
 
     def group_steps(self) -> list[GroupStep]:
-        """What the next step would walk, one lot per parameter group; telemetry reads it before the step."""
-        return [self._lot(group) for group in self.param_groups]
+        """The tensors and settings of the next step, one entry per parameter group; telemetry reads them first."""
+        return [self._group_step(group) for group in self.param_groups]
 
-    def _lot(self, group: dict[str, Any]) -> GroupStep:
+    def _group_step(self, group: dict[str, Any]) -> GroupStep:
         weights: list[Tensor] = []
         grads: list[Tensor] = []
         steps: list[Tensor] = []
         moments: list[list[Tensor]] = [[] for _ in self._moments]
         votes: list[Tensor] = []
-        said: list[Tensor | None] = []
+        decisions: list[Tensor | None] = []
         traced = torch.compiler.is_compiling()  # the compiler knows lists of tensors only
-        self._init_group(group, weights, grads, steps, votes, *moments, *([] if traced else [said]))
+        self._init_group(group, weights, grads, steps, votes, *moments, *([] if traced else [decisions]))
         lr = group["lr"].double().reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
         settings = {name: scalar(group[name]) for name in ("delta", "eps", "wd_ratio")}
         return GroupStep(
@@ -187,7 +187,7 @@ class Projected(Optimizer):
             moments=tuple(moments),
             steps=steps,
             votes=votes,
-            said=[None] * len(weights) if traced else said,
+            decisions=[None] * len(weights) if traced else decisions,
             backend=choose(weights, group),
             demanded=bool(group["fused"]),
             blocks=group["blocks"],

@@ -20,9 +20,6 @@ from torch import Tensor
 from tangential.kernels.cuda import layout
 from tangential.kernels.cuda.plan import Cut
 
-DEVICE = "cuda"
-"""The type of the devices that the launches are for."""
-
 OLDEST = (7, 0)
 """The least compute capability that Triton compiles for."""
 
@@ -33,14 +30,9 @@ ROUNDING = dict(enable_fp_fusion=True)
 """A product and a sum round once, as in the C kernel (-ffp-contract=fast). Triton 3.10 has another default than 3.9."""
 
 
-def active() -> bool:
-    """Whether there can be a tensor on such a device: a question that costs nothing where there is none."""
-    return DEVICE != "cuda" or torch.cuda.is_initialized()
-
-
 @lru_cache
 def why_missing(device: torch.device) -> str | None:
-    """Why there is no kernel for a device, or None if there is."""
+    """Reason for which there is no kernel for a device, or None."""
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed, which comes with torch's CUDA wheels on Linux"
     if device.type != "cuda":  # the interpreter of Triton, on a CPU
@@ -89,7 +81,7 @@ class Launch:
         dtypes: Of the weights and gradients, and of the moments.
         adam: Whether the rule is AdamP's.
         nesterov: Whether the rule is Nesterov's.
-        listen: Steps that vote where votes are counted.
+        voting_steps: Steps that vote where votes are counted.
     """
 
     def __init__(
@@ -102,11 +94,12 @@ class Launch:
         dtypes: tuple[torch.dtype, torch.dtype],
         adam: bool,
         nesterov: bool,
-        listen: int,
+        voting_steps: int,
     ) -> None:
         from tangential.kernels.cuda import phases
 
-        self._phases, self._device, self._weights, self._groups, self._listen = phases, device, weights, groups, listen
+        self._phases, self._device, self._weights, self._groups = phases, device, weights, groups
+        self._voting_steps = voting_steps
         self._rule = (adam, nesterov, _triton_dtype(dtypes[0]), _triton_dtype(dtypes[1]))
         columns = (cut.runs, cut.pieces, cut.mended, cut.gathers, cut.tested)
         self._runs, self._pieces, self._mended, self._gathers, self._tested = (Sent(x, device) for x in columns)
@@ -156,13 +149,13 @@ class Launch:
             phases.gather[_programs(self._gathers)](*here, R=8, C=256, **ROUNDING)
         if self._tested.words.numel():
             here = (table, n, runs, self._tested.words, numbers, state, self._findings, found)
-            phases.decide[(self._tested.words.numel(),)](*here, VOTING_STEPS=self._listen, B=512, **ROUNDING)
+            phases.decide[(self._tested.words.numel(),)](*here, VOTING_STEPS=self._voting_steps, B=512, **ROUNDING)
         if self._mended.words.numel():
             here = (table, n, runs, self._mended.words, numbers, state, keeps, found)
             phases.repair[_programs(self._mended)](*here, T=self._rule, num_warps=WARPS, **ROUNDING)
 
     def _send(self, addresses: Sequence[Sequence[int]], settings: Sequence[Sequence[float]]) -> Sent:
-        """What the device knows of these, sent if it is new.
+        """The table on the device, sent again if it differs from the last.
 
         A graph reads what was sent while it was captured whenever it is replayed, so that is held for good, and no
         step outside the graph relies on it.

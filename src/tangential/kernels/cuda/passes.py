@@ -6,7 +6,7 @@ and findings are kept from phase to phase. `R` rows and `C` elements are walked 
 """
 
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportOperatorIssue=false, reportAssignmentType=false
-# pyright: reportGeneralTypeIssues=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 # Triton compiles these functions, and gives names and numbers other types than Python does
 
 from __future__ import annotations

@@ -1,0 +1,123 @@
+"""What the kernels for CPU and CUDA share: which parameters they take, how those are cut, and their settings.
+
+Both kernels face the same difficulty. The paper's test needs sums over a whole weight before any of it may move, and to
+take them first would be a second pass over memory. So a kernel moves a weight as the last step's decision predicts,
+takes the sums on the way, decides, and moves again what was predicted wrong. The decision of each weight is kept beside
+its moments, under `DECISION`: a resumed run predicts what the uninterrupted one would have, and a user can read which
+weights are projected now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from tangential.algorithm import Adam
+from tangential.backends.buckets import GroupStep, projected
+from tangential.blocks import Blocks
+from tangential.kernels.cpu import why_missing
+from tangential.kernels.plan import Form, Run, form, runs
+
+DECISION = "projected"
+"""Key of the state that holds the last decision of the paper's test: 0 not projected, 1 by channel, 2 by layer, `()`
+uint8."""
+
+CUDA = "cuda"
+"""Type of the devices whose weights go to Triton. Tests set it to "cpu", under Triton's interpreter."""
+
+STORAGE = {
+    (torch.float32, torch.float32): 0,
+    (torch.float16, torch.float32): 1,
+    (torch.bfloat16, torch.float32): 2,
+    (torch.bfloat16, torch.bfloat16): 3,
+}
+"""Numbers of the pairs of weight and moment dtypes that the kernels know, as `c/step.c` orders them."""
+
+States = MutableMapping[Tensor, dict[str, Any]]
+"""The state of an optimizer: that of every parameter by name."""
+
+
+def cuda_missing(p: Tensor) -> str | None:
+    """Reason for which there is no kernel on a weight's CUDA device, or None. Only this imports anything of CUDA."""
+    from tangential.kernels.cuda import launch
+
+    return launch.why_missing(p.device)
+
+
+def reason_against(p: Tensor) -> str | None:
+    """Reason for which a kernel can never step this parameter, or None. A layout is none: foreach steps those few."""
+    if type(p) not in (Tensor, Parameter):
+        return f"a parameter is a {type(p).__name__}, and a kernel knows the memory of plain tensors only"
+    if p.device.type not in ("cpu", CUDA):
+        return f"a parameter is on {p.device}, and the kernel runs on a CPU or on CUDA"
+    if p.dtype not in {weight for weight, _ in STORAGE}:
+        return f"a parameter is {p.dtype}, and the kernel steps float32, bfloat16 and float16"
+    return cuda_missing(p) if p.device.type == CUDA else why_missing()
+
+
+def require_kernel(p: Tensor) -> None:
+    """Raise ValueError for a parameter that `fused=True` cannot be honoured for."""
+    reason = reason_against(p)
+    if reason:
+        raise ValueError(f"fused=True, but {reason}; leave it None, and each parameter gets the fastest way there is")
+
+
+def takes(p: Tensor) -> bool:
+    """Whether a kernel steps this parameter, if its gradient and moments lie as it does."""
+    return reason_against(p) is None and p.numel() > 0 and form(p.shape, p.stride(), 0) is not None
+
+
+def storage(group_step: GroupStep, i: int) -> int | None:
+    """Number of the dtypes of a parameter's tensors in `STORAGE`; None unless all are plain tensors of one device.
+
+    The step count is not looked at for its device: the CUDA kernel moves it.
+    """
+    w, g = group_step.weights[i], group_step.grads[i]
+    moments = [moment[i] for moment in group_step.moments]
+    plain = all(type(x) in (Tensor, Parameter) and x.device == w.device for x in (w, g, *moments))
+    dtypes = {m.dtype for m in moments}
+    if not plain or g.dtype != w.dtype or len(dtypes) > 1 or group_step.steps[i].dtype != torch.float32:
+        return None
+    return STORAGE.get((w.dtype, dtypes.pop()))
+
+
+def form_of(group_step: GroupStep, i: int) -> Form | None:
+    """How a parameter, its gradient and its moments all lie in memory; None if not alike, with gaps, or empty."""
+    w, *others = (column[i] for column in (group_step.weights, group_step.grads, *group_step.moments))
+    if w.numel() == 0 or any(x.shape != w.shape for x in others):
+        return None
+    own, *strides = ([s for s, n in zip(x.stride(), w.shape, strict=True) if n > 1] for x in (w, *others))
+    if any(x != own for x in strides):
+        return None
+    return form(w.shape, w.stride(), group_step.blocks.dim if isinstance(group_step.blocks, Blocks) else 0)
+
+
+def runs_of(group_step: GroupStep, i: int, seen: Form, **place: int) -> Iterator[Run]:
+    """The runs of a parameter of this form."""
+    w = group_step.weights[i]
+    blocks = group_step.blocks if projected(w, group_step.blocks) else None
+    for mode, offset, cut in runs(w.shape, seen, blocks):
+        stride = seen.rows * seen.cols
+        yield Run(mode=mode, offset=offset, slabs=cut.slabs, stride=stride, rows=cut.rows, cols=cut.cols, **place)
+
+
+def keep_decision(group_step: GroupStep, i: int, states: States) -> None:
+    """Make sure that a weight under the paper's test has a decision on its device; at first, that of no projection."""
+    w, own = group_step.weights[i], states[group_step.weights[i]]
+    if isinstance(group_step.blocks, str) and w.ndim > 1:
+        last = own.get(DECISION)
+        new = torch.zeros((), dtype=torch.uint8, device=w.device) if last is None else last.to(w.device, torch.uint8)
+        group_step.decisions[i] = own[DECISION] = new
+
+
+def settings_of(group_step: GroupStep, lr: float) -> tuple[float, ...]:
+    """The fields of `group` in `c/table.h` that both kernels read."""
+    rule, projection = group_step.rule(1.0), group_step.projection
+    adam = isinstance(rule, Adam)
+    betas = rule.betas if adam else (rule.momentum, rule.dampening)
+    norms = (projection.decay, projection.delta, projection.eps, projection.wd_ratio)
+    return (not adam, lr, *norms, *betas, rule.nesterov, -1.0 if group_step.maximize else 1.0)

@@ -1,0 +1,110 @@
+"""The kernels' part of a step: parameters sorted by the kernel that takes them, once, until a tensor looks different.
+
+`step` compares a `Fingerprint` of all parameters with the last one's. If it is the same, the plans of `fused_cpu` and
+`fused_cuda` still fit; else every parameter is looked at again. What no kernel takes is returned, for `foreach`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from tangential.backends import fused
+from tangential.backends.buckets import GroupStep
+from tangential.backends.fingerprint import Fingerprint
+from tangential.backends.fused_cpu import CpuKernel, takes_now
+
+if TYPE_CHECKING:
+    from tangential.backends.fused_cuda import CudaKernel
+
+
+class FusedStep:
+    """The kernels of one optimizer, with the plans for its parameters."""
+
+    def __init__(self) -> None:
+        self._fingerprint: Fingerprint | None = None
+        self._cpu: CpuKernel | None = None
+        self._cuda: CudaKernel | None = None
+        self._left: list[list[int]] = []
+
+    def step(
+        self,
+        group_steps: Sequence[GroupStep],
+        states: fused.States,
+        scale: Tensor | None = None,
+        found: Tensor | None = None,
+    ) -> list[GroupStep]:
+        """Step what a kernel takes, and return the rest, unscaled.
+
+        Args:
+            group_steps: One per parameter group.
+            states: The optimizer's state; gets a decision for every weight under the paper's test. Step counts of
+                weights on CUDA are moved there.
+            scale: What the gradients are multiplied by.
+            found: Not 0 if some gradient overflowed: then nothing changes, the step count neither.
+
+        Raises:
+            RuntimeError: A CUDA graph captures the first step of these parameters.
+            ValueError: A parameter that the kernel was demanded for and can never step; nothing has moved then.
+        """
+        if self._fingerprint is None or not self._fingerprint.holds(group_steps):
+            self._fingerprint = None  # should planning raise
+            self._plan(group_steps, states)
+            self._fingerprint = Fingerprint(group_steps)
+        if self._cuda is not None:
+            self._cuda.step(group_steps, scale, found)
+        if self._cpu is not None and (near := unscaled(group_steps, scale, found)):
+            self._cpu.step(near)
+        rest = [group_step.only(at) for group_step, at in zip(group_steps, self._left, strict=True) if at]
+        return unscaled(rest, scale, found)
+
+    def _plan(self, group_steps: Sequence[GroupStep], states: fused.States) -> None:
+        """Sort the parameters by kernel, and plan those of each."""
+        near: list[list[int]] = [[] for _ in group_steps]
+        self._left = [[] for _ in group_steps]
+        far: list[tuple[int, int]] = []
+        for group, group_step in enumerate(group_steps):
+            for i, w in enumerate(group_step.weights):
+                if w.device.type == fused.CUDA and _fits_cuda(group_step, i):
+                    far.append((group, i))
+                elif w.device.type != fused.CUDA and takes_now(group_step, i):
+                    near[group].append(i)
+                else:
+                    if group_step.demanded:
+                        fused.require_kernel(w)
+                    self._left[group].append(i)
+        self._cpu = CpuKernel(group_steps, near, states) if any(near) else None
+        self._plan_cuda(group_steps, far, states)
+
+    def _plan_cuda(self, group_steps: Sequence[GroupStep], far: list[tuple[int, int]], states: fused.States) -> None:
+        if far:
+            from tangential.backends.fused_cuda import CudaKernel
+
+            self._cuda = self._cuda or CudaKernel()  # which holds what CUDA graphs were captured with
+        if self._cuda is not None:
+            self._cuda.plan(group_steps, far, states)
+
+
+def _fits_cuda(group_step: GroupStep, i: int) -> bool:
+    """Whether the CUDA kernel steps this parameter with its present gradient and state."""
+    w = group_step.weights[i]
+    plain = fused.storage(group_step, i) is not None and fused.form_of(group_step, i) is not None
+    return plain and fused.cuda_missing(w) is None
+
+
+def unscaled(group_steps: Sequence[GroupStep], scale: Tensor | None, found: Tensor | None) -> list[GroupStep]:
+    """The same with unscaled gradients, for backends that know no scale; nothing if a gradient overflowed.
+
+    The host waits for that answer, as `torch.amp.GradScaler` does for an optimizer without a kernel.
+    """
+    if group_steps and found is not None and bool(found):
+        return []
+    if scale is None:
+        return list(group_steps)
+    return [
+        replace(group_step, grads=[g / scale.to(g.device).reshape(()) for g in group_step.grads])
+        for group_step in group_steps
+    ]
