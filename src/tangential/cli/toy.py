@@ -29,9 +29,9 @@ def toy(
     compared = optimizers.on_circle(momentum) if flat else optimizers.on_sphere()
     compared |= {text: optimizers.named(text) for text in optimizer or []}
     make_folder(out)
-    trails = run_all(CIRCLE if flat else SPHERE, compared)
+    trajectories = run_all(CIRCLE if flat else SPHERE, compared)
     terminal = console()
-    for line in table.circle_lines(trails, beta=momentum) if flat else table.sphere_lines(trails):
+    for line in table.circle_lines(trajectories, beta=momentum) if flat else table.sphere_lines(trajectories):
         print_line(terminal, line)
-    for path in animation.save_all(trails, out):
+    for path in animation.save_all(trajectories, out):
         print_line(terminal, path)

@@ -1,8 +1,8 @@
-"""Every statement of the paper as a function that predicts, and a check that measures.
+"""Lemmas of arXiv 2006.08217: a function that predicts and a check that measures, for each statement.
 
 `laws` holds the predictions. `norms`, `adam`, `geometry`, `comparison` and `equilibrium` hold the checks: each trains
-the weights of a scale-invariant loss with a real optimizer, in float64, and says how far the two are apart. `checks`
-evaluates them all; docs/theory.md shows what they give.
+the weights of a scale-invariant loss with a real optimizer, in float64, and gives the difference of the two. `checks`
+evaluates them all; docs/theory.md shows the result. Statements about whole training runs belong to the experiments.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What holds for Adam, what does not, and what projection makes of it."""
+"""Norm growth of Adam and AdamP: the identity that holds, the lemma that does not, and the projected update."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tangential.paper.theory.trajectories import Make, follow
 
 
 def projected(loss: Loss, make: Make = settings.PROJECTED_ADAMP) -> Check:
-    """Projection does so for any update: AdamP grows by its tangential steps alone (section 3).
+    """AdamP grows by its tangential steps alone, as any projected update does (section 3).
 
     Args:
         loss: What is trained.
@@ -32,7 +32,7 @@ def projected(loss: Loss, make: Make = settings.PROJECTED_ADAMP) -> Check:
 
 
 def identity(loss: Loss, make: Make = settings.ADAM) -> Check:
-    """What holds for Adam: the identity with the radial term `w.u` left in it (derived here).
+    """Adam follows the identity with the radial term `w.u` left in it (derived here).
 
     Args:
         loss: What is trained.
@@ -55,7 +55,7 @@ def identity(loss: Loss, make: Make = settings.ADAM) -> Check:
 
 
 def lemma_2_2_differs(loss: Loss, make: Make = settings.ADAM_WITHOUT_MOMENTUM) -> Check:
-    """What does not hold for Adam: Lemma 2.2, not even without momentum (derived here).
+    """Adam does not follow Lemma 2.2, not even without momentum (derived here).
 
     With `beta1 = 0` the lemma would be that of gradient descent. But Adam divides every element by a number of its own,
     which turns the gradient out of the tangent space.

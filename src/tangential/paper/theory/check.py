@@ -1,4 +1,4 @@
-"""What a check found: a prediction beside a measurement, and how far apart the two may be."""
+"""Result of a check: a prediction beside a measurement, and the error that is allowed between the two."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Check:
 
     Args:
         law: The statement's name, with its place in the paper, or "derived" for what the paper does not state.
-        formula: What it says, in text form.
+        formula: The statement, in text form.
         subject: The loss and the optimizer it was evaluated on.
-        predicted: What the statement gives, summed or averaged to one number.
-        measured: What the weights gave, likewise.
+        predicted: The statement's value, summed or averaged to one number.
+        measured: The weights', likewise.
         error: The largest relative error over all steps and blocks, not that of the two numbers above.
-        tolerance: What the error may be.
+        tolerance: The largest error that is allowed.
         apart: The statement is that the two differ: it holds if the error is larger than the tolerance.
         statistical: The statement is about an average over noise; it holds up to sampling error.
         note: Assumptions, and how the check meets them.

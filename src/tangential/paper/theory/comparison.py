@@ -1,4 +1,4 @@
-"""Corollary 2.3: how much more momentum grows a weight than gradient descent, if their updates are equally long."""
+"""Corollary 2.3: ratio of the norm growth of momentum to that of gradient descent, for updates of equal length."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def corollary_2_3(beta: float, *, plain: Make | None = None, heavy: Make | None 
     """The ratio of the two growths tends to `(1 + beta) / (1 - beta)` (section 2, Corollary 2.3).
 
     The corollary assumes that the updates of both are equally long at every step, and that their squares have a finite
-    sum. Training does not see to that, so the check does: each step's loss is multiplied by the number that makes the
+    sum. Training does not fulfil that, so the check does: each step's loss is multiplied by the number that makes the
     update `((1 + beta) / 2)^t` long. The loss stays scale-invariant, and the two runs go their own ways.
 
     Args:

@@ -1,4 +1,4 @@
-"""How far an optimizer turns its weights per step once decay and growth are even.
+"""Equilibrium rotation: the angle per step once weight decay and growth are even.
 
 These are expectations, not identities. They hold for gradients that are noise: drawn anew at every step, in all
 directions orthogonal to the weight alike, as long in one step as in the next; for blocks of many elements; for a small
@@ -19,7 +19,7 @@ from tangential.paper.theory.check import Check
 from tangential.paper.theory.geometry import angles
 from tangential.paper.theory.losses import noise
 from tangential.paper.theory.trajectories import Make, gradient, rows
-from tangential.telemetry import rotation
+from tangential.telemetry.equilibrium import adamw_rotation, projected_rotation, sgd_rotation
 
 SETTLE = 1500
 MEASURE = 1000
@@ -59,7 +59,7 @@ def sgd(make: Make = SGD) -> Check:
     Returns:
         The check.
     """
-    predicted = rotation.sgd_rotation(lr=LR, decay=SGD_DECAY, momentum=BETA)
+    predicted = sgd_rotation(lr=LR, decay=SGD_DECAY, momentum=BETA)
     return _rotation("Equilibrium rotation of SGD (2305.17212)", "θ = √(2ηλ/(1+β))", predicted, make)
 
 
@@ -72,7 +72,7 @@ def adamw(make: Make = ADAMW) -> Check:
     Returns:
         The check.
     """
-    predicted = rotation.adamw_rotation(lr=LR, decay=ADAM_DECAY, beta1=BETA)
+    predicted = adamw_rotation(lr=LR, decay=ADAM_DECAY, beta1=BETA)
     return _rotation("Equilibrium rotation of AdamW (2305.17212)", "θ = √(2ηλ(1−β₁)/(1+β₁))", predicted, make)
 
 
@@ -101,7 +101,7 @@ def adamp(make: Make = WHOLE_DECAY_ADAMP) -> Check:
 
 
 def _projected_rotation(keep: float, make: Make) -> Check:
-    predicted = rotation.projected_rotation(keep)
+    predicted = projected_rotation(keep)
     return _rotation("Equilibrium rotation, projected (derived)", "tan²θ = 1/ρ² − 1", predicted, make)
 
 

@@ -1,4 +1,4 @@
-"""What scale invariance does to gradients, what a step does to a direction, and that projection keeps the direction."""
+"""Geometry of scale-invariant weights: orthogonal gradients, effective steps, and the geodesic of projected steps."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def scaling(loss: Loss) -> Check:
     """A longer weight has a smaller gradient: `grad f(c w) = grad f(w) / c` (section 2).
 
     Args:
-        loss: Where to look; its weights are multiplied by `SCALE`.
+        loss: Whose gradients; its weights are multiplied by `SCALE`.
 
     Returns:
         The check.
@@ -89,7 +89,7 @@ def step_length(loss: Loss) -> Check:
         loss: What is trained, by gradient descent.
 
     Returns:
-        The check, of what `telemetry.effective_step` measures.
+        The check of `telemetry.effective_step`.
 
     Example:
         >>> from tangential.paper.theory.losses import linear_model

@@ -1,8 +1,8 @@
-"""What the statements predict: squared weight norms and angles, from the updates that were taken.
+"""Predictions of the statements: squared weight norms and angles, from the updates that were taken.
 
 The norm laws all read `(steps, blocks)` sums of the updates and give `|w_t|^2` for t = 0 ... steps, `(steps + 1,
 blocks)`. Lemmas 2.1 and 2.2 and Corollary 2.3 are those of arXiv 2006.08217; the other norm laws follow from the same
-argument: if the loss does not feel the length of `w`, its gradient is orthogonal to `w`, and
+argument: if the loss does not depend on the length of `w`, its gradient is orthogonal to `w`, and
 
     w_t.p_t = beta w_t.p_{t-1} = beta (w_{t-1}.p_{t-1} - lr |p_{t-1}|^2).
 

@@ -1,4 +1,4 @@
-"""Losses that do not feel the length of a weight, in float64, with a fresh batch at every step.
+"""Scale-invariant losses in float64, with a fresh batch at every step.
 
 The checks need invariance to rounding error, so BatchNorm adds next to nothing to the variance (`BATCH_NORM_EPS`).
 """
@@ -21,8 +21,8 @@ class Loss:
     """A scale-invariant loss and its weights; calling it with a step number draws that step's batch.
 
     Args:
-        name: What it is called in a table.
-        weights: The weights whose length it does not feel, each row of dimension 0 by itself.
+        name: Its name in tables.
+        weights: The scale-invariant weights, each row of dimension 0 by itself.
         others: The rest of the model; it is trained too, by plain gradient descent.
         at: Step number to loss.
     """
@@ -38,7 +38,7 @@ class Loss:
 
 
 def linear_model(classes: int = 5, features: int = 12, batch: int = 16) -> Loss:
-    """Classify with a linear model whose rows are normalised, as in retrieval with proxies.
+    """Classification with a linear model whose rows are normalised, as in retrieval with proxies.
 
     Args:
         classes: Rows of the weight.
@@ -66,7 +66,7 @@ def linear_model(classes: int = 5, features: int = 12, batch: int = 16) -> Loss:
 
 
 def conv_net(channels: int = 2, classes: int = 3, width: int = 4, batch: int = 8) -> Loss:
-    """Classify with two convolutions, each followed by BatchNorm and ReLU, and a linear head.
+    """Classification with two convolutions, each followed by BatchNorm and ReLU, and a linear head.
 
     Args:
         channels: Channels of the 6 x 6 images.
@@ -108,7 +108,7 @@ def conv_net(channels: int = 2, classes: int = 3, width: int = 4, batch: int = 8
 
 
 def noise(blocks: int = 32, elements: int = 64) -> Loss:
-    """Score a direction against pure noise, drawn anew at every step: `sum over rows of n.w / |w|`.
+    """Dot product of a direction with pure noise, drawn anew at every step: `sum over rows of n.w / |w|`.
 
     Its gradient is independent from step to step, in every direction orthogonal to the weight alike: the random walk
     that the equilibrium of arXiv 2305.17212 is derived for.

@@ -1,4 +1,4 @@
-"""How squared norms grow: Lemmas 2.1 and 2.2, and the same identity for every update of the SGD family.
+"""Growth of squared norms: Lemmas 2.1 and 2.2, and the same identity for every update of the SGD family.
 
 Each check trains the weights of a loss with a real optimizer, computes the updates from the gradients it met, predicts
 the norm of every block after every step from them and `|w_0|`, and compares the growth. They assume no more than that
@@ -152,7 +152,7 @@ def projected_growth(loss: Loss, run: Trajectory, *, lr: float, keep: float) -> 
 
     Args:
         loss: What was trained.
-        run: What happened.
+        run: Its trajectory.
         lr: Learning rate.
         keep: What decay leaves of a weight per step.
 
@@ -170,7 +170,7 @@ def growth(law: str, formula: str, loss: Loss, run: Trajectory, predicted: Tenso
         law: See `Check`.
         formula: See `Check`.
         loss: What was trained.
-        run: What happened.
+        run: Its trajectory.
         predicted: `|w_t|^2`, `(steps + 1, blocks)`.
         note: See `Check`.
 

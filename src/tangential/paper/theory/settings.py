@@ -1,4 +1,4 @@
-"""The optimizers that the checks train with, and the rule by which each turns gradients into updates."""
+"""Optimizers of the checks, and the rule by which each turns gradients into updates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BETA2 = 0.999
 DECAY = 0.002
 WD_RATIO = 0.1
 TINY = 1e-30
-"""Every `eps` here: the usual 1e-8 would be seen at a relative error of 1e-9."""
+"""Every `eps` here: the usual 1e-8 would show at a relative error of 1e-9."""
 
 GRADIENT_DESCENT = partial(torch.optim.SGD, lr=LR)
 HEAVY_BALL = partial(torch.optim.SGD, lr=LR, momentum=BETA)

@@ -11,10 +11,10 @@ HEADINGS = ("loss and optimizer", "predicted", "measured", "rel. error", "verdic
 
 
 def lines(check: Check, *, after: Check | None = None) -> Iterator[str]:
-    """Write one check, so that a long evaluation can be watched.
+    """Lines of one check, to be shown as soon as it is done.
 
     Args:
-        check: What to write.
+        check: The check.
         after: The check written before it; what the two share is not repeated.
 
     Yields:
@@ -36,7 +36,7 @@ def lines(check: Check, *, after: Check | None = None) -> Iterator[str]:
 
 
 def summary(found: Sequence[Check]) -> str:
-    """Say how many checks hold, and which do not.
+    """Line with how many checks hold, and which do not.
 
     Args:
         found: The checks.

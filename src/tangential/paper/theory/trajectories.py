@@ -1,7 +1,7 @@
-"""What an optimizer did on a loss: weights, gradients and updates of every step, cut into blocks.
+"""Trajectories of an optimizer on a loss: weights, gradients and updates of every step, as rows.
 
 The updates are computed from the gradients, by the rule that the law is about, and not read from the optimizer: a law
-that ties them to the weights then fails for an optimizer that keeps its momentum otherwise.
+that relates them to the weights then fails for an optimizer with another momentum.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tangential.algorithm import Rule
+from tangential.blocks import row_dots
 from tangential.paper.theory.losses import Loss
 
 Make = Callable[[Sequence[Tensor]], Optimizer]
@@ -28,7 +29,7 @@ class Trajectory:
     """Every step of a run, by the letters of the laws.
 
     Args:
-        optimizer: The class that took them.
+        optimizer: The name of its class.
         w: Weights before each step and after the last, one more than steps.
         g: Gradients.
         m: Momentum buffers after the step.
@@ -56,7 +57,7 @@ class Trajectory:
 
 
 def follow(loss: Loss, make: Make, rule: Callable[[float], Rule], *, steps: int, decay: float = 0.0) -> Trajectory:
-    """Train the weights of a loss and keep everything.
+    """Train the weights of a loss and keep every step.
 
     Args:
         loss: Where to start; its weights are moved.
@@ -109,7 +110,7 @@ def rows(weights: Sequence[Tensor]) -> Rows:
 
 def dots(a: Rows, b: Rows) -> Tensor:
     """`a.b` of every row of every weight, `(blocks,)`."""
-    return torch.cat([(x * y).sum(1) for x, y in zip(a, b, strict=True)])
+    return torch.cat([row_dots(x, y) for x, y in zip(a, b, strict=True)])
 
 
 def _grad(w: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""The paper's two toys: scale-invariant problems small enough to watch any optimizer on.
+"""The paper's two toy problems: scale-invariant losses in two and three dimensions, and plots of any optimizer on them.
 
-`problems` has them, `trails.run` lets an optimizer run, `published` holds what the authors' pictures show, `table` and
-`drawing` show it. Drawing needs matplotlib (the extra `recipes`); nothing else does.
+`problems` holds the losses, `optimizers` the paper's settings, `trajectories.run` takes the steps, `published` holds
+the numbers of the authors' videos and figure, `table`, `drawing` and `animation` show the result. Only the last two
+need matplotlib (the extra `recipes`). Nothing that trains a net belongs here.
 """
 
 from tangential.paper.toys.problems import CIRCLE, SPHERE, Toy
-from tangential.paper.toys.trajectories import Trail, run, run_all
+from tangential.paper.toys.trajectories import Trajectory, run, run_all
 
-__all__ = ["CIRCLE", "SPHERE", "Toy", "Trail", "run", "run_all"]
+__all__ = ["CIRCLE", "SPHERE", "Toy", "Trajectory", "run", "run_all"]

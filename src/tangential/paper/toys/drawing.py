@@ -1,4 +1,4 @@
-"""Pictures of the toys. Needs matplotlib, which the extra `recipes` brings."""
+"""Plots of the toy problems: loss landscape, trajectories, loss and norm. Needs matplotlib, of the extra `recipes`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 
 from tangential.paper.toys.optimizers import DECAY, GD, MOMENTUM, OURS, PROJECTED_BUFFER
 from tangential.paper.toys.problems import ANGLE, on_chart, on_sphere
-from tangential.paper.toys.trajectories import Trail
+from tangential.paper.toys.trajectories import Trajectory
 
 Array = np.ndarray
 
@@ -46,7 +46,7 @@ SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Moving:
-    """A trail in one panel, which an animation lets grow.
+    """A trajectory in one panel, as long as an animation has drawn it.
 
     Args:
         line: The line.
@@ -59,7 +59,7 @@ class Moving:
     points: Array
 
     def to(self, end: int) -> list[Any]:
-        """Show the trail up to a step; returns what was changed."""
+        """Show the trajectory up to a step; returns what was changed."""
         if self.points.shape[1] == 3:
             self.line.set_data_3d(*self.points[: end + 1].T)
         else:
@@ -70,11 +70,11 @@ class Moving:
         return [self.line, self.dot]
 
 
-def save(trails: Sequence[Trail], file: Path, *, dpi: int = 100) -> Path:
+def save(trajectories: Sequence[Trajectory], file: Path, *, dpi: int = 100) -> Path:
     """Draw runs on one toy into a file.
 
     Args:
-        trails: The runs.
+        trajectories: The runs.
         file: Where to; the suffix says which format, `.png` or `.svg`.
         dpi: Pixels per inch of a PNG, and of the shades in an SVG.
 
@@ -82,22 +82,22 @@ def save(trails: Sequence[Trail], file: Path, *, dpi: int = 100) -> Path:
         The file.
 
     Raises:
-        ValueError: No run, runs on different toys, or a suffix that is no picture's.
+        ValueError: No run, runs on different toys, or another suffix.
         OSError: The file cannot be written.
     """
     if file.suffix not in (".png", ".svg"):
-        raise ValueError(f"{file}: a picture is .png or .svg; animation.save writes .gif")
-    figure, _ = draw(trails)
+        raise ValueError(f"{file}: a plot is written as .png or .svg; animation.save writes .gif")
+    figure, _ = draw(trajectories)
     with mpl.rc_context(SETTINGS):
         figure.savefig(file, dpi=dpi, metadata={"Date": None} if file.suffix == ".svg" else None)
     return file
 
 
-def draw(trails: Sequence[Trail]) -> tuple[Figure, list[Moving]]:
+def draw(trajectories: Sequence[Trajectory]) -> tuple[Figure, list[Moving]]:
     """Draw runs on one toy.
 
     Args:
-        trails: The runs.
+        trajectories: The runs.
 
     Returns:
         The figure, and what an animation moves in it.
@@ -105,69 +105,71 @@ def draw(trails: Sequence[Trail]) -> tuple[Figure, list[Moving]]:
     Raises:
         ValueError: No run, or runs on different toys.
     """
-    toys = sorted({trail.toy.name for trail in trails})
+    toys = sorted({trajectory.toy.name for trajectory in trajectories})
     if len(toys) != 1:
-        raise ValueError(f"{len(trails)} runs on the toys {toys} came: draw at least one run, and one toy at a time")
+        raise ValueError(
+            f"{len(trajectories)} runs on the toys {toys} came: draw at least one run, and one toy at a time"
+        )
     with mpl.rc_context(SETTINGS):
-        return _draw_circle(trails) if toys == ["2d"] else _draw_sphere(trails)
+        return _draw_circle(trajectories) if toys == ["2d"] else _draw_sphere(trajectories)
 
 
-def _draw_circle(trails: Sequence[Trail]) -> tuple[Figure, list[Moving]]:
+def _draw_circle(trajectories: Sequence[Trajectory]) -> tuple[Figure, list[Moving]]:
     figure = Figure(figsize=(9, 5), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.15))
     plane, loss, norm = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
-    _shade_plane(plane, trails)
-    moving = _lines(plane, trails, [trail.points.numpy() for trail in trails])
-    moving += _curves(loss, norm, trails)
-    _legend(figure, moving[: len(trails)])
+    _shade_plane(plane, trajectories)
+    moving = _lines(plane, trajectories, [trajectory.points.numpy() for trajectory in trajectories])
+    moving += _curves(loss, norm, trajectories)
+    _legend(figure, moving[: len(trajectories)])
     return figure, moving
 
 
-def _shade_plane(axes: Axes, trails: Sequence[Trail]) -> None:
+def _shade_plane(axes: Axes, trajectories: Sequence[Trajectory]) -> None:
     """The loss as a shade, which changes with the angle alone; the unit circle; where the loss is least."""
-    points = torch.cat([trail.points for trail in trails])
+    points = torch.cat([trajectory.points for trajectory in trajectories])
     (left, low), (right, high) = (points.amin(0) - 0.4).tolist(), (points.amax(0) + 0.4).tolist()
     left, right, low, high = min(left, -1.2), max(right, 1.4), min(low, -1.5), max(high, 1.3)
     x, y = torch.meshgrid(torch.linspace(left, right, 300), torch.linspace(low, high, 300), indexing="xy")
-    shade = trails[0].toy.loss(torch.stack([x, y], -1) + 1e-9).numpy()
+    shade = trajectories[0].toy.loss(torch.stack([x, y], -1) + 1e-9).numpy()
     axes.imshow(shade, extent=(left, right, low, high), origin="lower", cmap=SHADES, vmin=0, vmax=8)
     around = np.linspace(0, 2 * np.pi, 200)
     axes.plot(np.cos(around), np.sin(around), color="#999999", linewidth=0.8)
     axes.plot([0, 0], [0, low], color="#999999", linewidth=0.8)
     axes.annotate("least loss", (0, low), (-4, 6), textcoords="offset points", fontsize=9, ha="right")
     axes.annotate("|w| = 1", (-0.98, -0.18), (4, -4), textcoords="offset points", fontsize=9)
-    _start(axes, trails[0].toy.start)
-    for trail, style in zip(trails, styles(trails), strict=True):
-        axes.plot(*trail.points[MARKED], marker="o", markersize=6, markerfacecolor="white", color=style["color"])
+    _start(axes, trajectories[0].toy.start)
+    for trajectory, style in zip(trajectories, styles(trajectories), strict=True):
+        axes.plot(*trajectory.points[MARKED], marker="o", markersize=6, markerfacecolor="white", color=style["color"])
     axes.set(title=f"darker: larger loss; ring: iteration {MARKED}", aspect="equal")
     axes.set(xlim=(left, right), ylim=(low, high))
 
 
-def _draw_sphere(trails: Sequence[Trail]) -> tuple[Figure, list[Moving]]:
+def _draw_sphere(trajectories: Sequence[Trajectory]) -> tuple[Figure, list[Moving]]:
     figure = Figure(figsize=(9, 7.2), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.6, 1))
     ball: Any = figure.add_subplot(grid[0, 0], projection="3d", computed_zorder=False)
     chart, norm, loss = (figure.add_subplot(grid[at]) for at in ((0, 1), (1, 0), (1, 1)))
-    _shade_chart(chart, trails)
-    moving = _lines(chart, trails, [on_chart(trail.points).numpy() for trail in trails])
-    moving += _on_ball(ball, trails) + _curves(loss, norm, trails)
-    _legend(figure, moving[: len(trails)])
+    _shade_chart(chart, trajectories)
+    moving = _lines(chart, trajectories, [on_chart(trajectory.points).numpy() for trajectory in trajectories])
+    moving += _on_ball(ball, trajectories) + _curves(loss, norm, trajectories)
+    _legend(figure, moving[: len(trajectories)])
     return figure, moving
 
 
-def _on_ball(axes: Any, trails: Sequence[Trail]) -> list[Moving]:
+def _on_ball(axes: Any, trajectories: Sequence[Trajectory]) -> list[Moving]:
     """The loss on the sphere, and the directions that the weights went through."""
     pole = ANGLE * np.pi / 2
     across, up = torch.linspace(-2 * pole, 2 * pole, 180), torch.linspace(-pole, pole, 90)
     sphere = on_sphere(torch.stack(torch.meshgrid(across, up, indexing="xy"), -1))
-    shade = mpl.colormaps[SHADES](_log_shade(trails[0].toy.loss(sphere).numpy()))
+    shade = mpl.colormaps[SHADES](_log_shade(trajectories[0].toy.loss(sphere).numpy()))
     surface = dict(facecolors=shade, rstride=1, cstride=1, shade=False, antialiased=False, rasterized=True)
     axes.plot_surface(*sphere.numpy().transpose(2, 0, 1), **surface)
     moving = []
-    for trail, style in zip(trails, styles(trails), strict=True):
-        at = 1.01 * trail.directions.numpy()  # above the surface
+    for trajectory, style in zip(trajectories, styles(trajectories), strict=True):
+        at = 1.01 * trajectory.directions.numpy()  # above the surface
         (line,) = axes.plot(*at.T, linewidth=1.2, zorder=5, **style)
         moving.append(Moving(line, None, at))
     axes.plot(*(1.02 * on_sphere(torch.ones(2)).numpy()), marker="*", color="black", markersize=11, zorder=6)
@@ -178,9 +180,9 @@ def _on_ball(axes: Any, trails: Sequence[Trail]) -> list[Moving]:
     return moving
 
 
-def _shade_chart(axes: Axes, trails: Sequence[Trail]) -> None:
+def _shade_chart(axes: Axes, trajectories: Sequence[Trajectory]) -> None:
     x, y = torch.meshgrid(torch.linspace(-2.2, 2.2, 300), torch.linspace(-0.6, 2.35, 300), indexing="xy")
-    shade = _log_shade(trails[0].toy.loss(on_sphere(torch.stack([x, y], -1))).numpy())
+    shade = _log_shade(trajectories[0].toy.loss(on_sphere(torch.stack([x, y], -1))).numpy())
     axes.imshow(shade, extent=(-2.2, 2.2, -0.6, 2.35), origin="lower", cmap=SHADES, vmin=0, vmax=1, aspect="auto")
     axes.plot(1, 1, marker="*", color="black", markersize=11, linestyle="")
     axes.annotate("least loss", (1, 1), (9, -4), textcoords="offset points", fontsize=9)
@@ -198,12 +200,14 @@ def _start(axes: Axes, at: tuple[float, ...]) -> None:
     axes.annotate("start", (at[0], at[1]), (6, 5), textcoords="offset points", fontsize=9)
 
 
-def _curves(loss: Axes, norm: Axes, trails: Sequence[Trail]) -> list[Moving]:
+def _curves(loss: Axes, norm: Axes, trajectories: Sequence[Trajectory]) -> list[Moving]:
     """The lowest loss so far and the norm, against iterations."""
-    iterations = np.arange(trails[0].toy.steps + 1)
-    lowest = [np.minimum.accumulate(trail.losses.numpy()) for trail in trails]
-    moving = _lines(loss, trails, [np.stack([iterations, y], 1) for y in lowest])
-    moving += _lines(norm, trails, [np.stack([iterations, trail.norms.numpy()], 1) for trail in trails])
+    iterations = np.arange(trajectories[0].toy.steps + 1)
+    lowest = [np.minimum.accumulate(trajectory.losses.numpy()) for trajectory in trajectories]
+    moving = _lines(loss, trajectories, [np.stack([iterations, y], 1) for y in lowest])
+    moving += _lines(
+        norm, trajectories, [np.stack([iterations, trajectory.norms.numpy()], 1) for trajectory in trajectories]
+    )
     loss.set(title="lowest loss so far", yscale="log", xlabel="iteration")
     loss.set_ylim(bottom=max(1e-5, 0.5 * min(float(y[-1]) for y in lowest)))
     loss.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
@@ -213,11 +217,11 @@ def _curves(loss: Axes, norm: Axes, trails: Sequence[Trail]) -> list[Moving]:
     return moving
 
 
-def _lines(axes: Axes, trails: Sequence[Trail], points: Sequence[Array]) -> list[Moving]:
-    """Each trail as a line with a dot at its end."""
+def _lines(axes: Axes, trajectories: Sequence[Trajectory], points: Sequence[Array]) -> list[Moving]:
+    """Each trajectory as a line with a dot at its end."""
     moving = []
-    for trail, style, at in zip(trails, styles(trails), points, strict=True):
-        (line,) = axes.plot(*at.T, linewidth=1.6, label=trail.name, **style)
+    for trajectory, style, at in zip(trajectories, styles(trajectories), points, strict=True):
+        (line,) = axes.plot(*at.T, linewidth=1.6, label=trajectory.name, **style)
         (dot,) = axes.plot(*at[-1:].T, marker="o", markersize=5, color=style["color"], linestyle="")
         moving.append(Moving(line, dot, at))
     return moving
@@ -227,17 +231,17 @@ def _legend(figure: Figure, moving: Sequence[Moving]) -> None:
     figure.legend(handles=[each.line for each in moving], loc="outside lower center", ncols=4, frameon=False)
 
 
-def styles(trails: Sequence[Trail]) -> list[dict[str, Any]]:
-    """Say how each trail is drawn: the paper's optimizers always alike, others in the colours left, in their order.
+def styles(trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
+    """Line style of each trajectory: the paper's optimizers always alike, others in the colours left, in their order.
 
     Args:
-        trails: The runs.
+        trajectories: The runs.
 
     Returns:
         Arguments for matplotlib's lines.
     """
-    others = [trail.name for trail in trails if trail.name not in STYLES]
+    others = [trajectory.name for trajectory in trajectories if trajectory.name not in STYLES]
     return [
-        STYLES.get(trail.name) or dict(color=OTHERS[others.index(trail.name) % len(OTHERS)], linestyle="-")
-        for trail in trails
+        STYLES.get(trajectory.name) or dict(color=OTHERS[others.index(trajectory.name) % len(OTHERS)], linestyle="-")
+        for trajectory in trajectories
     ]

@@ -1,4 +1,4 @@
-"""Who runs on the toys: the paper's optimizers with its settings, and any other by name."""
+"""Optimizers of the toy problems: the paper's, with its settings, and any other by its dotted name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROJECTED_BUFFER = "SGDP, projected buffer"
 
 
 class ProjectedBuffer(Optimizer):
-    """SGDP as the authors' code has it, which projects the momentum buffer along with the step.
+    """SGDP of the authors' package, which projects the momentum buffer along with the step.
 
     Algorithm 1 projects the step alone, and so does `tangential.SGDP`; in the authors' package the two share memory.
     The paper's 3-D figure was drawn with this one, so it is here, for the figure only: every weight is one block and is
@@ -51,7 +51,7 @@ class ProjectedBuffer(Optimizer):
 
 
 def on_circle(beta: float = 0.9) -> dict[str, Make]:
-    """Give the optimizers of the 2-D videos.
+    """Optimizers of the 2-D videos.
 
     Args:
         beta: Momentum; the videos have 0.9, 0.95 and 0.99.
@@ -71,9 +71,9 @@ def on_circle(beta: float = 0.9) -> dict[str, Make]:
 
 
 def on_sphere() -> dict[str, Make]:
-    """Give the optimizers of the 3-D figure, and SGDP as the paper's Algorithm 1 has it.
+    """Optimizers of the 3-D figure, and SGDP as in the paper's Algorithm 1.
 
-    The learning rates are those that meet the figure's first 40 steps best.
+    The learning rates are fitted to the figure's first 40 steps.
 
     Returns:
         Name to what builds it.
@@ -91,7 +91,7 @@ def on_sphere() -> dict[str, Make]:
 
 
 def named(text: str) -> Make:
-    """Read an optimizer from its dotted name and settings, so that a command line can name any.
+    """Optimizer from its dotted name and settings, as a command line gives them.
 
     Args:
         text: A call with keyword arguments that are literals: `torch.optim.AdamW(lr=0.01, betas=(0.9, 0.99))`.

@@ -1,6 +1,6 @@
 """The two toy problems of the paper: a scale-invariant loss in the plane and one in space.
 
-2-D: the loss sees the angle to `(0, -1)` alone, so the picture of it is a circle (the videos of the authors' page).
+2-D: the loss depends on the angle to `(0, -1)` alone, so it is drawn on a circle (the videos of the authors' page).
 3-D: Rosenbrock's valley laid over a part of the sphere (the paper's figure).
 """
 
@@ -26,7 +26,7 @@ class Toy:
 
     Args:
         name: "2d" or "3d".
-        about: One line.
+        about: One line on it.
         loss: `(..., dimensions)` to `(...)`.
         start: The first weight.
         steps: How many to take.
@@ -44,7 +44,7 @@ class Toy:
 
 
 def circle(w: Tensor) -> Tensor:
-    """Square how far the direction is from `(0, -1)`: `(1 - cos(w, w*))^2`.
+    """Squared distance of the direction from `(0, -1)`: `(1 - cos(w, w*))^2`.
 
     Args:
         w: `(..., 2)`.
@@ -78,7 +78,7 @@ def valley(w: Tensor) -> Tensor:
 
 
 def on_chart(w: Tensor) -> Tensor:
-    """Give Rosenbrock's coordinates of a weight: longitude and latitude, in units of 1/1.5 radian.
+    """Rosenbrock's coordinates of a weight: longitude and latitude, in units of 1/1.5 radian.
 
     Args:
         w: `(..., 3)`.
@@ -95,7 +95,7 @@ def on_chart(w: Tensor) -> Tensor:
 
 
 def on_sphere(chart: Tensor) -> Tensor:
-    """Give the weight of length one that has these coordinates.
+    """Weight of length one with these coordinates.
 
     Args:
         chart: `(..., 2)`: psi and phi.

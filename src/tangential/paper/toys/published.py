@@ -1,8 +1,8 @@
-"""What the authors' pictures of the toys show, read off them.
+"""Published numbers of the toy problems, read off the authors' videos and figure.
 
 The videos print the loss before each update to four decimals and the norm after it to two. The figure is a vector
 graphic (`sgd_3d_toy.svg`, `sgd_wd_3d_toy.svg` and `sgdp_3d_toy.svg` of the page of clovaai/AdamP): its line gives the
-points of each trail to 4e-5, its norm curve the norms to 1e-3.
+points of each trajectory to 4e-5, its norm curve the norms to 1e-3.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from tangential.paper.toys.optimizers import DECAY, GD, MOMENTUM, OURS, PROJECTED_BUFFER
 from tangential.paper.toys.problems import on_chart
-from tangential.paper.toys.trajectories import Trail
+from tangential.paper.toys.trajectories import Trajectory
 
 LOSSES: dict[float, dict[int, dict[str, float]]] = {
     0.9: {
@@ -41,7 +41,7 @@ NORMS: dict[float, dict[int, dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """One trail of the 3-D figure.
+    """One trajectory of the 3-D figure.
 
     Args:
         final_norm: Length of the weight at the end.
@@ -90,28 +90,29 @@ FIGURE: dict[str, Figure] = {
         (-0.40566, 0.14754),
     )),
 }
-"""Optimizer to what the figure shows of it."""
+"""From an optimizer to its trajectory in the figure."""
 # fmt: on
 
 
-def distance_from_figure(trail: Trail) -> float:
-    """Say how far a trail is from the figure's over the first 40 steps, in units of psi and phi.
+def distance_from_figure(trajectory: Trajectory) -> float:
+    """Largest distance of a trajectory from the figure's over the first 40 steps, in units of psi and phi.
 
-    Later steps say little: the normalised gradient jumps from one wall of a steep valley to the other, and a learning
-    rate that differs by a millionth ends somewhere else in it.
+    Later steps cannot be compared: the normalised gradient jumps from one wall of a steep valley to the other, and a
+    learning rate that differs by a millionth ends somewhere else in it.
 
     Args:
-        trail: A run on the sphere, by one of the figure's optimizers.
+        trajectory: A run on the sphere, by one of the figure's optimizers.
 
     Returns:
         The largest distance of any of the first 41 points.
 
     Raises:
-        ValueError: A trail that the figure does not have.
+        ValueError: A trajectory that the figure does not have.
     """
-    if trail.toy.name != "3d" or trail.name not in FIGURE:
+    if trajectory.toy.name != "3d" or trajectory.name not in FIGURE:
         raise ValueError(
-            f"the 3-D figure has no trail of {trail.name!r} on the {trail.toy.name} toy; it has {[*FIGURE]}"
+            f"the 3-D figure has no trajectory of {trajectory.name!r} on the {trajectory.toy.name} toy; it has"
+            f" {[*FIGURE]}"
         )
-    first = torch.tensor(FIGURE[trail.name].first, dtype=trail.points.dtype)
-    return float((on_chart(trail.points[: len(first)]) - first).norm(dim=1).max())
+    first = torch.tensor(FIGURE[trajectory.name].first, dtype=trajectory.points.dtype)
+    return float((on_chart(trajectory.points[: len(first)]) - first).norm(dim=1).max())

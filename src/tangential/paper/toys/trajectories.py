@@ -1,4 +1,4 @@
-"""Where an optimizer went on a toy, as values."""
+"""Trajectories of an optimizer on a toy problem: weights and losses of every step."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tangential.paper.toys.problems import Toy
 
 
 @dataclass(frozen=True)
-class Trail:
-    """Where one optimizer went on a toy.
+class Trajectory:
+    """Weights and losses of one optimizer on a toy problem.
 
     Args:
-        name: Which optimizer.
-        toy: Where.
+        name: The optimizer's, in tables and legends.
+        toy: The problem.
         points: The weight before each step and after the last, `(steps + 1, dimensions)`.
         losses: The loss there, `(steps + 1,)`.
     """
@@ -39,25 +39,25 @@ class Trail:
         return self.points / self.norms[:, None]
 
 
-def run(toy: Toy, make: Make, *, name: str = "") -> Trail:
-    """Let an optimizer run on a toy, in float64.
+def run(toy: Toy, make: Make, *, name: str = "") -> Trajectory:
+    """Take the steps of a toy problem with an optimizer, in float64.
 
     Args:
-        toy: Where.
+        toy: The problem.
         make: Builds the optimizer from its one parameter, of shape `(1, dimensions)`.
-        name: What to call it; its class if empty.
+        name: The trajectory's name; the optimizer's class if empty.
 
     Returns:
-        The trail.
+        The trajectory.
 
     Raises:
-        FloatingPointError: It left the numbers that are finite.
+        FloatingPointError: A weight became infinite or NaN.
 
     Example:
         >>> from functools import partial
         >>> from tangential.paper.toys.problems import CIRCLE
-        >>> trail = run(CIRCLE, partial(torch.optim.SGD, lr=0.01))
-        >>> f"{trail.losses[499]:.4f} {trail.norms[500]:.2f}"
+        >>> trajectory = run(CIRCLE, partial(torch.optim.SGD, lr=0.01))
+        >>> f"{trajectory.losses[499]:.4f} {trajectory.norms[500]:.2f}"
         '0.0086 1.02'
     """
     w = torch.tensor([toy.start], dtype=torch.float64, requires_grad=True)
@@ -74,19 +74,19 @@ def run(toy: Toy, make: Make, *, name: str = "") -> Trail:
         if not w.isfinite().all():
             raise FloatingPointError(f"{name} is not finite after step {step + 1} of the {toy.name} toy; lower its lr")
         points.append(w.detach().clone())
-    way = torch.cat(points)
-    return Trail(name, toy, way, toy.loss(way))
+    weights = torch.cat(points)
+    return Trajectory(name, toy, weights, toy.loss(weights))
 
 
-def run_all(toy: Toy, makers: Mapping[str, Make]) -> list[Trail]:
-    """Let several optimizers run, each from the start.
+def run_all(toy: Toy, makers: Mapping[str, Make]) -> list[Trajectory]:
+    """Take the steps with several optimizers, each from the start.
 
     Args:
-        toy: Where.
-        makers: Name to what builds it.
+        toy: The problem.
+        makers: From a name to what builds the optimizer.
 
     Returns:
-        Their trails, in the same order.
+        The trajectories, in the same order.
     """
     return [run(toy, make, name=name) for name, make in makers.items()]
 
