@@ -17,7 +17,14 @@ from torch.nn.parameter import is_lazy
 
 from tangential.blocks import Blocks
 from tangential.optimizers.settings import SETTINGS, check_settings
-from tangential.optimizers.validation import check_distinct, check_parameter, check_reshaped, check_state_shapes, label
+from tangential.optimizers.validation import (
+    check_distinct,
+    check_parameter,
+    check_reshaped,
+    check_state_shapes,
+    is_sharded,
+    label,
+)
 
 States = MutableMapping[Any, dict[str, Any]]
 
@@ -47,6 +54,8 @@ class CheckedGroup:
         self._filled = [name for name, x in zip(self._names, self._values, strict=True) if _can_be_filled(x)]
 
     def _keep_params(self, group: dict[str, Any]) -> None:
+        self._blocks: Blocks | str | None = group["blocks"]
+        self._fused: bool | None = group["fused"]
         self._params: list[Tensor] = list(group["params"])
         self._lazy = any(map(is_lazy, self._params))
         self._shapes = [None if is_lazy(p) else tuple(p.shape) for p in self._params]
@@ -69,23 +78,29 @@ class CheckedGroup:
             ValueError: A setting out of range, or parameters that the group does not fit any more.
         """
         values = self._values_of(group)
-        changed: list[str] = []
         if self._filled or not all(map(is_, values, self._values)):
             changed = [name for name, x, old in zip(self._names, values, self._values, strict=True) if x is not old]
             check_settings(group, dict.fromkeys([*changed, *self._filled]))
             self._keep_settings(group)
-        params, fits = group["params"], not {"blocks", "fused"} & {*changed}
-        if self._lazy or not fits or not self.holds(params) or _form(params, group["blocks"]) != self._form:
-            self._check_params(group, [None] * len(params) if "blocks" in changed else self._before(params))
+        params, blocks = group["params"], group["blocks"]
+        recut = blocks is not self._blocks and blocks != self._blocks
+        if (
+            self._lazy
+            or recut
+            or group["fused"] is not self._fused
+            or not self.holds(params)
+            or _form(params, blocks) != self._form
+        ):
+            self._check_params(group, [None] * len(params) if recut else self._before(params))
             check_state_shapes(group, state, moments)
             self._keep_params(group)
 
     def _check_params(self, group: dict[str, Any], before: Sequence[tuple[int, ...] | None]) -> None:
         check_distinct(group["params"], group)
         for i, (p, shape) in enumerate(zip(group["params"], before, strict=True)):
-            check_parameter(p, group, label(group, i))
-            if shape is not None and not is_lazy(p):
+            if shape is not None and not is_lazy(p) and not is_sharded(p):
                 check_reshaped(shape, p, group["blocks"], label(group, i))
+            check_parameter(p, group, label(group, i))
 
     def _before(self, params: Sequence[Tensor]) -> list[tuple[int, ...] | None]:
         """The shape that each parameter, or the one whose place it took, had when it was checked; None for new ones."""

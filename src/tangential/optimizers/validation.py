@@ -63,7 +63,7 @@ def _check_blocks(p: Tensor, blocks: Blocks, name: str) -> None:
         blocks.check(p.shape)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    if blocks.smallest(p.shape) == 1:
+    if p.numel() and blocks.smallest(p.shape) == 1:
         raise ValueError(
             f"{name} of shape {tuple(p.shape)} under {blocks} has blocks of one element: any step of such a block is"
             " radial, so it would never move. Gains, biases and vectors take blocks=None, in a group of their own"
