@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from tangential.experiments.data.boxes.annotated import Thing, collate, tidied, transformed
+from tangential.experiments.data.boxes.annotated import Thing, clipped, collate, transformed
 from tangential.experiments.data.boxes.coco import Coco
 from tangential.experiments.data.boxes.synthetic import Shapes
 from tangential.experiments.data.boxes.transforms import SquareView, StretchedView
@@ -73,18 +73,19 @@ def test_boxes_without_area_are_dropped_and_named_others_cut_at_the_border(tmp_p
         ("dog", 0, (31, 21, 60, 50)),
         ("dog", 0, (80, 1, 90, 9)),
     ]
-    loaded = voc_folder(tmp_path / "v", {"a": objects}).load("test", plain)
+    with pytest.warns(UserWarning, match=r"v: 3 images and boxes left out: a\.jpg: box .* of class 1 has no area, "):
+        loaded = voc_folder(tmp_path / "v", {"a": objects}).load("test", plain)
     assert loaded.images[0].things == (Thing(2, (30, 20, 40, 30)),)
     assert [line.split(" of ")[1] for line in loaded.dropped] == [
         "class 1 has no area",
         "class 1 has no area",
-        "class 2 lies outside the picture",
+        "class 2 lies outside the image",
     ]
 
 
 @pytest.mark.parametrize("box", [(float("nan"), 0, 5, 5), (0, 0, float("inf"), float("nan"))])
 def test_boxes_that_are_not_numbers_are_dropped(box):
-    picture, dropped = tidied(Path("a.jpg"), (10, 10), [Thing(1, box)])
+    picture, dropped = clipped(Path("a.jpg"), (10, 10), [Thing(1, box)])
     assert picture.things == () and len(dropped) == 1
 
 
@@ -122,7 +123,7 @@ def test_what_is_wrong_in_a_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"a.xml is not an annotation"):
         data.load("train", plain)
     (tmp_path / "v" / "JPEGImages" / "a.jpg").unlink()
-    with pytest.raises(ValueError, match="no picture a, which the list trainval names"):
+    with pytest.raises(ValueError, match="no image a, which the list trainval names"):
         data.load("train", plain)
     (tmp_path / "v" / "ImageSets" / "Main" / "trainval.txt").unlink()
     with pytest.raises(ValueError, match="no list 'trainval'; the lists there: test"):
@@ -142,12 +143,14 @@ def test_coco_numbers_become_labels_and_crowds_are_ignored(tmp_path):
         {"image_id": 5, "category_id": 7, "bbox": [3, 3, 0, 8], "iscrowd": 0},
     ]
     data = coco_folder(tmp_path / "c", {5: "five.jpg", 9: "nine.JPG"}, annotations)
-    loaded = data.load("test", plain)
+    with pytest.warns(UserWarning, match=r"val2017.json: 1 annotations left out: five\.jpg: box .* has no area"):
+        loaded = data.load("test", plain)
     assert [picture.path.name for picture in loaded.images] == ["five.jpg", "nine.JPG"]
     assert loaded.images[0].things == (Thing(2, (10, 10, 30, 20)), Thing(1, (0, 0, 40, 20), ignore=True))
     assert len(loaded.dropped) == 1
     assert loaded[1][1]["boxes"].shape == (0, 4)
-    assert data.load("train", plain)[0][1]["labels"].tolist() == [2]
+    with pytest.warns(UserWarning, match="1 annotations left out"):
+        assert data.load("train", plain)[0][1]["labels"].tolist() == [2]
 
 
 def test_coco_file_of_other_categories_or_none_is_refused(tmp_path):
@@ -323,7 +326,8 @@ def _has_blood_cells():
 @pytest.mark.skipif(not _has_blood_cells(), reason=f"BCCD is not in the folder that {VARIABLE} names")
 def test_blood_cells_are_all_there_but_the_two_without_area(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    train, test = (blood_cells().load(split, plain) for split in ("train", "test"))
+    with pytest.warns(UserWarning, match=r"2 images and boxes left out: BloodImage_00\d+.jpg: box .* has no area"):
+        train, test = (blood_cells().load(split, plain) for split in ("train", "test"))
     assert (len(train), len(test)) == (292, 72)
     assert {line.split(":")[0] for line in (*train.dropped, *test.dropped)} == {
         "BloodImage_00338.jpg",

@@ -248,10 +248,10 @@ def test_jpegs_are_decoded_once_and_anew_when_they_change(jpegs, tmp_path):
     assert torch.equal(images[0], theirs.permute(2, 0, 1)) and classes.tolist() == [0, 0, 0, 1, 1, 1]
     kept = list((tmp_path / "cache" / "tangential").glob("*.pt"))
     assert len(kept) == 1
-    folders.decoded.cache_clear()
+    folders._decoded.cache_clear()
     assert torch.equal(data.read("train")[0], images)
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(first)
-    folders.decoded.cache_clear()
+    folders._decoded.cache_clear()
     assert data.read("train")[0][0].sum() == 0
     assert not list((tmp_path / "cache" / "tangential").glob("*.part"))
 
@@ -263,7 +263,7 @@ def test_a_cut_cache_is_made_anew(jpegs, tmp_path):
     images, _ = data.read("test")
     (kept,) = (tmp_path / "cache" / "tangential").glob("*.pt")
     kept.write_bytes(kept.read_bytes()[:100])
-    folders.decoded.cache_clear()
+    folders._decoded.cache_clear()
     assert torch.equal(data.read("test")[0], images)
 
 

@@ -18,6 +18,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from tangential.experiments.data.faults import no_damage
+
 T = TypeVar("T")
 
 Key = str | int | float | bool | None | Path | tuple["Key", ...]
@@ -80,8 +82,8 @@ def cached_tensor(path: Path, compute: Callable[[], Tensor]) -> Tensor:
     except FileNotFoundError:
         pass
     except Exception as error:  # a cut or foreign file fails in as many ways as pickle, zip and torch have
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # no permission, too many open files: no damage, and nothing to be deleted
+        if no_damage(error):
+            raise
     tensor = compute()
     with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
         try:

@@ -6,11 +6,22 @@ reads it.
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import Sequence
 
 SHOWN = 5
 """How many of the things that were left out are named; the others are only counted."""
+
+
+_MACHINE = {
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EPERM", "EROFS", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EDQUOT", "EIO", "EBUSY", "EAGAIN"),
+        *("EINTR", "ESTALE", "ETIMEDOUT"),
+    )
+    if hasattr(errno, name)
+}
 
 
 class DataError(ValueError):
@@ -57,7 +68,7 @@ def reason(error: BaseException) -> str:
 
 def no_damage(error: BaseException) -> bool:
     """Whether an error comes from the machine (no permission, too many open files, no memory), not from the file."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _MACHINE)
 
 
 def warn_left_out(source: object, what: str, left_out: Sequence[str], *, count: int | None = None) -> None:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ _WHOLE = 2**26
 
 def data_fingerprint(data: object) -> str | None:
     """Fingerprint of a data set; None for one that has no method `fingerprint`."""
-    method = getattr(data, "fingerprint", None)
-    return method() if callable(method) else None
+    method: Any = getattr(data, "fingerprint", None)
+    return str(method()) if callable(method) else None
 
 
 def tensor_fingerprint(*tensors: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""Where data sets lie: under `TANGENTIAL_DATA` or a recipe's `data.root=`, plain or packed."""
+"""Where data sets lie: under `TANGENTIAL_DATA` or a recipe's `data.root=`, as folders or packed in an archive."""
 
 from __future__ import annotations
 
@@ -6,10 +6,36 @@ import os
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import IO
 
 from tangential.experiments.data.cache import cache_folder, cache_key, cached_folder, file_state
+from tangential.experiments.data.faults import DataError, no_damage, reason
 
 VARIABLE = "TANGENTIAL_DATA"
+
+_BLOCK = 512  # bytes of a tar file's headers
+
+
+def data_folder(root: str | None) -> Path | None:
+    """Folder of the data sets; None if none is named.
+
+    Args:
+        root: Its path, `~` being the home folder; None for the one that the environment variable `TANGENTIAL_DATA`
+            names.
+
+    Raises:
+        ValueError: The path is empty, which would be whatever folder the command is run in.
+    """
+    named = os.environ.get(VARIABLE) if root is None else root
+    if named is None:
+        return None
+    if not named.strip():
+        where = VARIABLE if root is None else "task.data.root"
+        raise ValueError(f"{where} is empty; it has to name the folder of the data sets")
+    try:
+        return Path(named).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{named}: there is no such user's home folder") from error
 
 
 def locate(root: str | None, *names: str, get: str, size: str) -> Path:
@@ -26,6 +52,7 @@ def locate(root: str | None, *names: str, get: str, size: str) -> Path:
 
     Raises:
         ValueError: None of them is there. The line says what is missing, where to get it, its size and where to put it.
+            Or a name is empty.
 
     Example:
         >>> locate("/nowhere", "mnist", get="https://yann.lecun.com/exdb/mnist", size="11 MB")
@@ -33,14 +60,16 @@ def locate(root: str | None, *names: str, get: str, size: str) -> Path:
         ...
         ValueError: no mnist in /nowhere; get it from https://yann.lecun.com/exdb/mnist (11 MB) and put it there
     """
-    folder = root or os.environ.get(VARIABLE)
+    if not names or not all(name.strip().strip("/") for name in names):
+        raise ValueError(f"places={names}: each has to name a file or a folder in the folder of the data sets")
+    folder = data_folder(root)
     if folder is None:
         raise ValueError(
             f"no folder of data sets; get {names[0]} from {get} ({size}), put it in a folder and name the folder with "
             f"task.data.root=FOLDER or {VARIABLE}"
         )
     for name in names:
-        if (path := Path(folder) / name).exists():
+        if (path := folder / name).exists():
             return path
     raise ValueError(f"no {names[0]} in {folder}; get it from {get} ({size}) and put it there")
 
@@ -53,22 +82,49 @@ def unpacked(archive: Path) -> Path:
     `~/.cache/tangential`.
 
     Raises:
-        ValueError: The file is not an archive, is cut, or holds a path that leads out of the folder.
-        OSError: The disk is full or the cache cannot be written.
+        DataError: The file is not an archive, is damaged, cut or empty, or holds a path that leads out of the folder.
+        OSError: The disk is full, the cache cannot be written, or the archive cannot be opened.
     """
-    mark = cache_key("archive", file_state(archive.resolve()))
+    mark = cache_key("archive", 2, file_state(archive.resolve()))
     folder = cache_folder() / f"{archive.name.partition('.')[0]}-{mark}"
     try:
         return cached_folder(folder, lambda part: _unpack(archive, part), lambda part: part if part.is_dir() else None)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        why = (str(error) or type(error).__name__).partition("\n")[0].rstrip(":")
-        raise ValueError(f"{archive} cannot be unpacked ({why}); get it again") from error
+    except Exception as error:  # as many kinds as there are compressions: LZMAError, zlib.error, EOFError, ...
+        if no_damage(error) or isinstance(error, DataError):
+            raise
+        raise DataError(f"{archive} cannot be unpacked ({reason(error)}); get it again") from error
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            file.extractall(folder)  # zipfile itself drops leading slashes and parent steps
-    else:
-        with tarfile.open(archive) as file:
-            file.extractall(folder, filter="data")
+    with archive.open("rb") as file:
+        start = file.read(4)
+    # by its first bytes: a tar file that ends with a zip file would pass for one
+    (_unpack_zip if start[:2] == b"PK" else _unpack_tar)(archive, folder)
+    if not any(folder.iterdir()):
+        raise DataError(f"{archive} is an empty archive; get it again")
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        names = [member.filename for member in file.infolist()]
+        file.extractall(folder)  # compares checksums, and drops leading slashes and parent steps
+    # a damaged length in the directory of members may swallow those that follow; its end states how many there are
+    with archive.open("rb") as file:
+        file.seek(max(archive.stat().st_size - 2**16 - 22, 0))
+        end = file.read().rpartition(b"PK\x05\x06")[2]
+    stated = int.from_bytes(end[6:8], "little")
+    if len(set(names)) != len(names) or stated not in (len(names), 0xFFFF):
+        raise zipfile.BadZipFile("its directory of members is damaged")
+
+
+def _unpack_tar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as file:
+        file.extractall(folder, filter="data")
+        # tarfile takes a damaged header, and an end at a header, for the end of the archive
+        packed: IO[bytes] = file.fileobj  # type: ignore[assignment]
+        packed.seek(file.offset)
+        if packed.read(_BLOCK) != bytes(_BLOCK):
+            raise tarfile.ReadError("it breaks off, or a header in it is damaged")
+        # the checksum of a compression comes last, and is compared only by reading up to it
+        while packed.read(2**20):
+            pass

@@ -1,7 +1,7 @@
-"""AnnotatedImages with boxes around things: what a folder says of them, and the data set that opens them.
+"""Images with boxes around things: what the annotations of a folder come to, and the data set that decodes them.
 
-Boxes are left, top, right, bottom, in pixels from the picture's upper left corner; labels count from 1, as
-torchvision's detectors want them, 0 being the background.
+Boxes are left, top, right, bottom, in pixels from the image's upper left corner; labels count from 1, as torchvision's
+detectors want them, 0 being the background.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from tangential.experiments.data.faults import DataError
 from tangential.experiments.data.fingerprint import file_fingerprint
 from tangential.experiments.data.images.decoding import read_image
 
@@ -29,12 +30,12 @@ Batch = tuple[Tensor, list[dict[str, Tensor]]]
 
 @dataclass(frozen=True)
 class Thing:
-    """One box of a picture.
+    """One annotated object of an image.
 
     Args:
         label: Its class, from 1.
         box: Left, top, right, bottom.
-        ignore: Whether finding it or missing it counts for nothing: Pascal's difficult things and COCO's crowds.
+        ignore: Whether finding it or missing it counts for nothing: Pascal's difficult objects and COCO's crowds.
     """
 
     label: int
@@ -44,63 +45,65 @@ class Thing:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """A picture file and what is in it: height and width as the annotations say, and the things with an area."""
+    """An image file and what is in it: height and width as the annotations state, and the things with an area."""
 
     path: Path
     size: tuple[int, int]
     things: tuple[Thing, ...]
 
 
-def tidied(path: Path, size: tuple[int, int], things: Sequence[Thing]) -> tuple[AnnotatedImage, list[str]]:
-    """Cut boxes at the picture's border and drop those without an area, or with none inside the picture.
+def clipped(path: Path, size: tuple[int, int], things: Sequence[Thing]) -> tuple[AnnotatedImage, list[str]]:
+    """Clip boxes at the image's border and drop those without an area, or with none inside the image.
 
     Args:
-        path: The picture.
+        path: The image.
         size: Its height and width.
         things: As annotated.
 
     Returns:
-        The picture, and a line on each thing that was dropped.
+        The image, and a line on each thing that was dropped.
 
     Example:
-        >>> picture, dropped = tidied(Path("a.jpg"), (10, 20), [Thing(1, (15, 5, 25, 9)), Thing(2, (3, 3, 3, 3))])
-        >>> picture.things, dropped
+        >>> image, dropped = clipped(Path("a.jpg"), (10, 20), [Thing(1, (15, 5, 25, 9)), Thing(2, (3, 3, 3, 3))])
+        >>> image.things, dropped
         ((Thing(label=1, box=(15, 5, 20, 9), ignore=False),), ['a.jpg: box (3, 3, 3, 3) of class 2 has no area'])
     """
-    kept, dropped = [], []
+    left_over, dropped = [], []
     for thing in things:
         left, top, right, bottom = thing.box
-        cut = (max(left, 0), max(top, 0), min(right, size[1]), min(bottom, size[0]))
-        if right <= left or bottom <= top:
-            dropped.append(f"{path.name}: box {thing.box} of class {thing.label} has no area")
-        elif cut[2] <= cut[0] or cut[3] <= cut[1]:
-            dropped.append(f"{path.name}: box {thing.box} of class {thing.label} lies outside the picture")
-        elif not np.isfinite(thing.box).all():
-            dropped.append(f"{path.name}: box {thing.box} of class {thing.label} is not finite")
+        box = (max(left, 0), max(top, 0), min(right, size[1]), min(bottom, size[0]))
+        if not np.isfinite(thing.box).all():
+            why = "is not finite"
+        elif right <= left or bottom <= top:
+            why = "has no area"
+        elif box[2] <= box[0] or box[3] <= box[1]:
+            why = "lies outside the image"
         else:
-            kept.append(Thing(thing.label, cut, thing.ignore))
-    return AnnotatedImage(path, size, tuple(kept)), dropped
+            left_over.append(Thing(thing.label, box, thing.ignore))
+            continue
+        dropped.append(f"{path.name}: box {thing.box} of class {thing.label} {why}")
+    return AnnotatedImage(path, size, tuple(left_over)), dropped
 
 
 class AnnotatedImages(Dataset[Sample]):
-    """Pictures of a folder, opened one by one.
+    """Annotated images of a folder, decoded one by one as they are fetched.
 
     Args:
-        pictures: What to open.
-        view: Turns an image and its boxes into what a network gets.
+        images: The files and their things.
+        view: Transforms an image and its boxes into what a network gets.
         dropped: A line on each annotation that was dropped.
-        training: Whether things to ignore are left out; in testing they are kept and marked.
+        training: Whether things to ignore are left out; in testing they are there and marked.
     """
 
     def __init__(
         self,
-        pictures: Sequence[AnnotatedImage],
+        images: Sequence[AnnotatedImage],
         view: Callable[[Any, Any], Any],
         *,
         dropped: Sequence[str] = (),
         training: bool = False,
     ) -> None:
-        self.images = list(pictures)
+        self.images = list(images)
         self.dropped = tuple(dropped)
         self._view = view
         self._training = training
@@ -109,14 +112,14 @@ class AnnotatedImages(Dataset[Sample]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        picture = self.images[index]
-        image = read_image(picture.path)
-        if image.shape[-2:] != picture.size:
-            raise ValueError(
-                f"{picture.path} has {_sides(tuple(image.shape[-2:]))} pixels, its annotation {_sides(picture.size)}; "
-                "get the two from the same place"
+        annotated = self.images[index]
+        image = read_image(annotated.path)
+        if image.shape[-2:] != annotated.size:
+            raise DataError(
+                f"{annotated.path} has {_sides(image.shape[-2:])} pixels, its annotation {_sides(annotated.size)}; "
+                "get the two from the same place (a rotation by the EXIF orientation is not made)"
             )
-        things = [thing for thing in picture.things if not (self._training and thing.ignore)]
+        things = [thing for thing in annotated.things if not (self._training and thing.ignore)]
         return transformed(image, things, self._view, training=self._training)
 
     def fingerprint(self) -> str:
@@ -129,9 +132,9 @@ class AnnotatedImages(Dataset[Sample]):
 def transformed(
     image: tv_tensors.Image, things: Sequence[Thing], view: Callable[[Any, Any], Any], *, training: bool
 ) -> Sample:
-    """Take an image and its boxes through a view, and make plain tensors of them.
+    """Transform an image and its boxes, and make plain tensors of them.
 
-    In testing the target has the `frame` too: where the whole picture lies in what the network gets, `(1, 4)`.
+    In testing the target has the `frame` too: where the whole image lies in what the network gets, `(1, 4)`.
     """
     height, width = image.shape[-2:]
 
@@ -155,5 +158,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return torch.stack([image for image, _ in samples]), [target for _, target in samples]
 
 
-def _sides(size: tuple[int, ...]) -> str:
+def _sides(size: Sequence[int]) -> str:
     return f"{size[1]} x {size[0]}"

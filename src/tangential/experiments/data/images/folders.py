@@ -6,28 +6,30 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tangential.experiments.data.cache import cache_folder, cached_tensor
+from tangential.experiments.data.cache import cache_folder, cache_key, cached_tensor, file_state
+from tangential.experiments.data.faults import DataError, warn_left_out
+from tangential.experiments.data.files import FileList, find_files
 from tangential.experiments.data.fingerprint import file_fingerprint, tensor_fingerprint
+from tangential.experiments.data.images.decoding import IMAGE_SUFFIXES, open_image, read_image
 from tangential.experiments.data.images.in_memory import Batch, InMemory
 from tangential.experiments.data.images.synthetic import Gratings
 from tangential.experiments.data.locations import locate, unpacked
+from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Split
-
-if TYPE_CHECKING:  # torchvision costs a second to import, and most tasks do without
-    from torchvision.datasets import ImageFolder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, as every published model has them."""
 
 _ORIGINS = {"imagenet": ("https://image-net.org/download, unpacked to train/CLASS and val/CLASS", "150 GB")}
+
+_VERSION = 2  # of the cached files; to be raised when decoding changes
 
 
 class Files(Dataset[Batch]):
@@ -52,7 +54,7 @@ class Files(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Fetch a batch."""
-        images = torch.stack([self.transform(_opened(self.samples[i][0])) for i in indices])
+        images = torch.stack([self.transform(open_image(self.samples[i][0])) for i in indices])
         classes = torch.tensor([self.samples[i][1] for i in indices])
         return images.float() / 255, classes, *(mark[indices] for mark in self.marks)
 
@@ -74,6 +76,9 @@ class Folder:
         name: Where the data set lies in it.
         side: Height and width of what the net sees, in pixels.
         resize: Shorter side of a test image before its centre is cut out.
+
+    Raises:
+        ValueError: A side below one.
     """
 
     root: str | None = None
@@ -85,22 +90,31 @@ class Folder:
     mean = MEAN
     std = STD
 
+    def __post_init__(self) -> None:
+        check_at_least(1, side=self.side, resize=self.resize)
+
     @property
     def classes(self) -> int:
-        """How many classes there are: the folders of the training images."""
-        return len(found(self.folder("train")).classes)
+        """Number of classes: the folders of the training images."""
+        return len(class_folders(self.folder("train")).classes)
 
     def folder(self, split: Split) -> Path:
         """Find the folder of one split."""
         get, size = _ORIGINS.get(self.name, ("where you have it, as train/CLASS/* and val/CLASS/*", "any size"))
+        if not self.name.strip().strip("/"):
+            raise ValueError(f"name={self.name!r}: has to name a folder in the folder of the data sets")
         names = [self.name + "/train"] if split == "train" else [self.name + "/val", self.name + "/test"]
         return locate(self.root, *names, get=get, size=size)
 
     def load(self, split: Split) -> Files:
-        """Open one split."""
-        images = found(self.folder(split))
-        if images.classes != found(self.folder("train")).classes:
-            raise ValueError(f"{self.folder(split)} has other classes than {self.folder('train')}")
+        """Open one split; a warning counts and names what lies there and is no image of a class.
+
+        Raises:
+            ValueError: The data are not there, a class has no images, or the splits have different classes.
+        """
+        images = class_folders(self.folder(split))
+        _check_same(self.folder(split), images.classes, self.folder("train"))
+        warn_left_out(self.folder(split), "files and folders", images.left_out)
         transform = cut_at_random(self.side) if split == "train" else cut_from_centre(self.side, self.resize)
         return Files(images.samples, transform)
 
@@ -162,24 +176,65 @@ def cut_from_centre(side: int, resize: int) -> Callable[[Any], Tensor]:
     return v2.Compose([v2.Resize(resize, antialias=True), v2.CenterCrop(side), v2.PILToTensor()])
 
 
-@lru_cache(maxsize=8)
-def found(folder: Path) -> ImageFolder:
-    """List a folder of class folders, once.
+@dataclass(frozen=True, eq=False)
+class ClassFolders:
+    """The images of a folder of class folders.
+
+    Args:
+        classes: Names of the folders, in the order of their numbers.
+        samples: Path and class of each image, class by class.
+        left_out: A line on each file or folder that is no image of a class.
+    """
+
+    classes: tuple[str, ...]
+    samples: tuple[tuple[str, int], ...]
+    left_out: tuple[str, ...]
+
+
+def class_folders(folder: Path) -> ClassFolders:
+    """List a folder of class folders, in the order of torchvision's `ImageFolder`.
 
     Raises:
-        ValueError: There are no class folders in it, or one has no images.
+        DataError: There are no class folders in it, or one has no images.
     """
-    from torchvision.datasets import ImageFolder
-
-    try:
-        return ImageFolder(str(folder))
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder} is not a folder of class folders with images: {error}") from error
+    return _by_class(folder, find_files(folder, IMAGE_SUFFIXES))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
+def _by_class(folder: Path, files: FileList) -> ClassFolders:
+    start = len(os.path.join(folder, ""))  # noqa: PTH118  # of the part of a path below the folder
+    classes = sorted(path[start:] for path, *_ in files.folders[1:] if os.sep not in path[start:])
+    numbers = {name: number for number, name in enumerate(classes)}
+    samples, outside = [], []
+    for path in files.paths:
+        name, inside, _ = path[start:].partition(os.sep)
+        if inside:
+            samples.append((path, numbers[name]))
+        else:
+            outside.append(f"{name} (in no class folder)")
+    empty = sorted(set(numbers) - {classes[number] for _, number in samples})
+    if empty or not classes:
+        what = f"no images in {', '.join(empty[:5])}" if empty else "no folders in it"
+        raise DataError(f"{folder} is not a folder of class folders with images: {what}")
+    others = [f"{name} (its name ends otherwise)" for name in files.others if "/" in name]
+    samples.sort(key=lambda sample: sample[1])
+    return ClassFolders(tuple(classes), tuple(samples), (*files.left_out, *outside, *others))
+
+
+def _check_same(folder: Path, classes: tuple[str, ...], train: Path) -> None:
+    wanted = class_folders(train).classes
+    if classes == wanted:
+        return
+    differing = sorted(set(classes) ^ set(wanted))
+    raise DataError(
+        f"{folder} has other classes than {train}: {', '.join(differing[:5])}"
+        + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
+        + " in one of them only"
+    )
+
+
 def decoded(folder: Path, known: str | None = None) -> tuple[Tensor, Tensor]:
-    """Decode a folder of class folders of images of one size, and keep the result in the cache.
+    """Decode a folder of class folders of images of one size, and store the result in the cache.
 
     Args:
         folder: The folder.
@@ -189,34 +244,23 @@ def decoded(folder: Path, known: str | None = None) -> tuple[Tensor, Tensor]:
         Bytes `(count, 3, height, width)` and classes `(count,)`.
 
     Raises:
-        ValueError: The images are not all of one size.
-        OSError: An image is broken, the disk is full or the cache cannot be written.
+        DataError: An image is damaged, or they are not all of one size.
+        OSError: The disk is full or the cache cannot be written.
     """
-    samples = found(folder).samples
-    mark = known or _mark(folder, [Path(path) for path, _ in samples])
-    kept = cache_folder() / f"decoded-{mark}-{folder.name}.pt"
-    images = cached_tensor(kept, lambda: _decode([path for path, _ in samples], folder))
-    return images, torch.tensor([index for _, index in samples])
+    images = class_folders(folder)
+    warn_left_out(folder, "files and folders", images.left_out)
+    return _decoded(folder, images, cache_key(known or tuple(file_state(path) for path, _ in images.samples)))
 
 
-def _mark(folder: Path, paths: Sequence[Path]) -> str:
-    mark = sha256(os.fsencode(folder.resolve()))
-    for path in paths:
-        about = path.stat()
-        mark.update(os.fsencode(path) + f"\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
-    return mark.hexdigest()[:12]
-
-
-def _opened(path: str) -> Any:
-    from torchvision.datasets.folder import default_loader
-
-    return default_loader(path)
+@lru_cache(maxsize=2)
+def _decoded(folder: Path, images: ClassFolders, key: str) -> tuple[Tensor, Tensor]:
+    path = cache_folder() / f"decoded-{cache_key(_VERSION, key, len(images.samples))}-{folder.name}.pt"
+    pixels = cached_tensor(path, lambda: _decode([path for path, _ in images.samples], folder))
+    return pixels, torch.tensor([number for _, number in images.samples])
 
 
 def _decode(paths: Sequence[str], folder: Path) -> Tensor:
-    from torchvision.transforms.functional import pil_to_tensor
-
-    images = [pil_to_tensor(_opened(path)) for path in paths]
+    images = [read_image(path).as_subclass(Tensor) for path in paths]
     if len({image.shape for image in images}) > 1:
-        raise ValueError(f"the images in {folder} are not all of one size")
+        raise DataError(f"the images in {folder} are not all of one size")
     return torch.stack(images)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tangential.experiments.data.cache import cache_folder, cached_tensor
-from tangential.experiments.data.images.folders import MEAN, STD, Files, cut_at_random, cut_from_centre, found
+from tangential.experiments.data.cache import cache_folder, cache_key, cached_tensor, file_state
+from tangential.experiments.data.faults import DataError, warn_left_out
+from tangential.experiments.data.images.folders import MEAN, STD, Files, class_folders, cut_at_random, cut_from_centre
 from tangential.experiments.data.images.in_memory import Images, loader
 from tangential.experiments.data.images.synthetic import Gratings
 from tangential.experiments.data.images.textures import clusters, grams, texture_net
@@ -30,6 +30,8 @@ GROUPS: dict[str, tuple[int, ...]] = {
     "insect": (306, 307, 308, 309, 310),
 }
 """The nine classes, as indices of ImageNet's thousand in the order of their folders' names."""
+
+_VERSION = 2  # of the cached files; to be raised when decoding or clustering changes
 
 RUNS = 3
 """How often the textures are clustered; the score is the mean."""
@@ -63,7 +65,7 @@ class ImageNet9:
     def load(self, split: Split) -> Files:
         """Open one split; the first time, the test images are clustered, which takes some minutes."""
         train = self._folder("imagenet/train", "https://image-net.org/download", "150 GB")
-        names = found(train).classes
+        names = class_folders(train).classes
         if len(names) != 1000:
             raise ValueError(
                 f"{train} has {len(names)} class folders; the nine classes are defined among ImageNet's 1000"
@@ -97,15 +99,16 @@ class ImageNet9:
         """The clusters of the test images, from the cache if they were made before."""
         name = "vgg16-397923af.pth"
         weights = locate(self.root, name, get=f"https://download.pytorch.org/models/{name}", size="528 MB")
-        mark = sha256(repr((weights, self.side, self.resize, samples)).encode()).hexdigest()[:12]
-        kept = cache_folder() / f"imagenet9-clusters-{mark}.pt"
+        files = tuple((file_state(path), number) for path, number in samples)
+        key = cache_key(_VERSION, file_state(weights), self.side, self.resize, files)
+        stored = cache_folder() / f"imagenet9-clusters-{key}.pt"
         images = Files(samples, cut_from_centre(self.side, self.resize))
 
         def compute() -> Tensor:
             rows = grams(texture_net(weights), loader(images, batch_size=32))
             return clusters(rows, count=len(GROUPS), runs=RUNS)
 
-        return cached_tensor(kept, compute)
+        return cached_tensor(stored, compute)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +166,9 @@ def _mean_of_cells(right: Tensor, classes: Tensor, cluster: Tensor, least: int) 
 
 
 def _chosen(folder: Path, group: dict[str, int]) -> list[tuple[str, int]]:
-    """The images of the nine classes in a folder of class folders."""
-    images = found(folder)
+    """The images of the nine classes in a folder of class folders, which may be a part of them: ImageNet-A has some."""
+    images = class_folders(folder)
+    if not group.keys() & set(images.classes):
+        raise DataError(f"{folder} has none of the {len(group)} folders of the nine classes, as {min(group)}")
+    warn_left_out(folder, "files and folders", images.left_out)
     return [(path, group[images.classes[i]]) for path, i in images.samples if images.classes[i] in group]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
-import os
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tangential.experiments.data.cache import file_state
+from tangential.experiments.data.faults import DataError, no_damage, reason
 from tangential.experiments.data.images.in_memory import InMemory
 from tangential.experiments.data.images.synthetic import Gratings
-from tangential.experiments.data.locations import VARIABLE, locate
+from tangential.experiments.data.locations import VARIABLE, data_folder, locate
 from tangential.experiments.task import Split
 
 _STEMS = {"train": "train", "test": "t10k"}
@@ -48,19 +50,29 @@ class Mnist(InMemory):
     def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Read one split as a whole."""
         if self.download:
-            _torchvision(self._maker)(_home(self.root), train=split == "train", download=True)
-        return self._file(f"{_STEMS[split]}-images-idx3-ubyte")[:, None], self._file(
-            f"{_STEMS[split]}-labels-idx1-ubyte"
-        ).long()
+            _download(self._maker, self.root, split)
+        (images, pixels), (labels, classes) = (
+            self._file(f"{_STEMS[split]}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")
+        )
+        if pixels.dim() != 3:
+            raise DataError(f"{images} has the shape {tuple(pixels.shape)}, which are no grey images; get it again")
+        if classes.dim() != 1 or len(classes) != len(pixels):
+            raise DataError(
+                f"{labels} has labels of the shape {tuple(classes.shape)} for the {len(pixels)} images of {images}; "
+                "get the two from the same place"
+            )
+        if len(classes) and int(classes.max()) >= self.classes:
+            raise DataError(f"{labels} has the label {int(classes.max())}; there are {self.classes} classes from 0")
+        return pixels[:, None], classes.long()
 
     def smoke(self) -> Gratings:
         """Take 16 generated images of the same size."""
         return Gratings(channels=1, side=28, mean=self.mean, std=self.std, padding=self.padding, flip=self.flip)
 
-    def _file(self, name: str) -> Tensor:
+    def _file(self, name: str) -> tuple[Path, Tensor]:
         names = [f"{folder}/{name}{ending}" for folder in self._folders for ending in (".gz", "")]
         path = locate(self.root, *names, get=self._get, size=self._size)
-        return read_idx(path, path.stat().st_mtime_ns)
+        return path, read_idx(path, file_state(path)[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +112,11 @@ class Cifar10(InMemory):
     def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Read one split as a whole."""
         if self.download:
-            _torchvision(self._maker)(_home(self.root), train=split == "train", download=True)
+            _download(self._maker, self.root, split)
         get = "https://www.cs.toronto.edu/~kriz/cifar.html, or with task.data.download=true,"
-        return _cifar(self._maker, locate(self.root, self._folder, get=get, size=self._size).parent, split)
+        folder = locate(self.root, self._folder, get=get, size=self._size)
+        states = tuple(file_state(path) for path in sorted(folder.glob("*")))
+        return _cifar(self._maker, folder.parent, split, states)
 
     def smoke(self) -> Gratings:
         """Take 16 generated images of the same size."""
@@ -121,47 +135,57 @@ class Cifar100(Cifar10):
 
 
 @lru_cache(maxsize=8)
-def read_idx(path: Path, changed: int = 0) -> Tensor:
+def read_idx(path: Path, state: tuple[int, ...] = ()) -> Tensor:
     """Read a file of bytes in MNIST's own format, packed or not.
 
     Args:
         path: The file.
-        changed: When it was changed last: a file that was replaced is read again.
+        state: Its size and time: a file that was replaced is read again.
 
     Returns:
         Bytes of the shape that the file states.
 
     Raises:
-        ValueError: It is no such file, or it is cut.
+        DataError: It is no such file, or it is damaged or cut.
+        OSError: It cannot be opened.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile, ValueError) as error:
-        raise ValueError(f"{path} cannot be unpacked ({error}); get it again") from error
+        # gzip compares the checksum, as all is read
+        data = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+    except Exception as error:  # EOFError, BadGzipFile, zlib.error, struct.error
+        if no_damage(error):
+            raise
+        raise DataError(f"{path} cannot be unpacked ({reason(error)}); get it again") from error
     dimensions = data[3] if data[:3] == b"\0\0\x08" and len(data) > 3 else 0  # 8: unsigned bytes
-    shape = np.frombuffer(data, ">i4", dimensions, 4).tolist() if len(data) >= 4 + 4 * dimensions else []
-    if not shape or len(data) != 4 + 4 * dimensions + int(np.prod(shape)):
-        raise ValueError(f"{path} is not a whole IDX file of bytes; get it again")
-    return torch.from_numpy(np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).copy()).reshape(shape)
+    start = 4 + 4 * dimensions
+    shape = [int.from_bytes(data[at : at + 4], "big") for at in range(4, start, 4)] if len(data) >= start else []
+    if not shape or len(data) != start + math.prod(shape):
+        raise DataError(f"{path} is not a whole IDX file of bytes; get it again")
+    return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).copy()).reshape(shape)
 
 
 @lru_cache(maxsize=2)
-def _cifar(maker: str, folder: Path, split: Split) -> tuple[Tensor, Tensor]:
+def _cifar(maker: str, folder: Path, split: Split, states: Any) -> tuple[Tensor, Tensor]:
+    """Both splits are compared with the published checksums by torchvision; `states` tells whether a file changed."""
     try:
         found = _torchvision(maker)(folder, train=split == "train")
-    except RuntimeError as error:
-        raise ValueError(f"the CIFAR files in {folder} are broken ({error}); get them again") from error
+    except Exception as error:  # RuntimeError of a wrong checksum; what pickle raises
+        if no_damage(error):
+            raise
+        raise DataError(f"the CIFAR files in {folder} are broken ({reason(error)}); get them again") from error
     return torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets)
+
+
+def _download(maker: str, root: str | None, split: Split) -> None:
+    folder = data_folder(root)
+    if folder is None:
+        raise ValueError(f"no folder to download into; name one with task.data.root=FOLDER or {VARIABLE}")
+    try:
+        _torchvision(maker)(str(folder), train=split == "train", download=True)
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise DataError(f"{maker} cannot be downloaded into {folder} ({reason(error)})") from error
 
 
 def _torchvision(name: str) -> Any:
     """A data set of torchvision, which costs a second to import, and most tasks do without."""
     return getattr(importlib.import_module("torchvision.datasets"), name)
-
-
-def _home(root: str | None) -> str:
-    """Where a download goes."""
-    folder = root or os.environ.get(VARIABLE)
-    if folder is None:
-        raise ValueError(f"no folder to download into; name one with task.data.root=FOLDER or {VARIABLE}")
-    return folder

@@ -8,16 +8,20 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL.Image import Resampling
 from torch import Tensor
 
-from tangential.experiments.data.cache import cache_folder, cached_tensor
+from tangential.experiments.data.cache import cache_folder, cache_key, cached_tensor, file_state
+from tangential.experiments.data.faults import DataError
+from tangential.experiments.data.files import is_hidden
+from tangential.experiments.data.images.decoding import open_image
 from tangential.experiments.data.images.in_memory import InMemory
 from tangential.experiments.data.images.synthetic import Gratings
 from tangential.experiments.data.locations import locate, unpacked
 from tangential.experiments.task import Split
 
 _GET = "https://github.com/brendenlake/omniglot (python/*.zip)"
+_VERSION = 2  # of the cached files; to be raised when decoding changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,24 +57,25 @@ class Omniglot(InMemory):
 
     @property
     def classes(self) -> int:
-        """How many characters there are to train on."""
+        """Number of characters to train on."""
         return len(self.names("train"))
 
     def names(self, split: Split) -> list[str]:
-        """Name the characters of one split, `ALPHABET/characterNN`, in the order of their classes."""
+        """Names of the characters of one split, `ALPHABET/characterNN`, in the order of their classes."""
         folder = self._folder(getattr(self, split))
         others = set() if split == "train" else _alphabets(self._folder(self.train))
         names = [f"{path.parent.name}/{path.name}" for path in _characters(folder) if path.parent.name not in others]
         if not names:
-            raise ValueError(f"{folder} has no alphabets that {self.train} has not, so nothing to test on")
+            raise DataError(f"{folder} has no alphabets that {self.train} has not, so nothing to test on")
         return names
 
     def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Read one split; the second time from the cache."""
         folder, names = self._folder(getattr(self, split)), self.names(split)
-        files = [sorted((folder / name).glob("*.png")) for name in names]
-        kept = cache_folder() / f"omniglot-{folder.parent.name}-{split}-{len(names)}-{self.side}.pt"
-        images = cached_tensor(kept, lambda: _drawn([path for each in files for path in each], self.side))
+        files = [_drawings(folder / name) for name in names]
+        paths = [path for each in files for path in each]
+        key = cache_key(_VERSION, self.side, tuple(map(file_state, paths)))
+        images = cached_tensor(cache_folder() / f"omniglot-{split}-{key}.pt", lambda: _drawn(paths, self.side))
         return images, torch.arange(len(names)).repeat_interleave(torch.tensor([len(each) for each in files]))
 
     def smoke(self) -> Gratings:
@@ -89,25 +94,29 @@ def _alphabets(folder: Path) -> set[str]:
 
 @lru_cache(maxsize=8)
 def _characters(folder: Path) -> list[Path]:
-    """The folders of all characters, in order.
+    """The folders of all characters, in order; the folder is named after its archive's content, so it does not change.
 
     Raises:
-        ValueError: There are none.
+        DataError: There are none.
     """
-    found = sorted(path.parent for path in folder.glob("*/*/*_01.png"))
+    found = sorted({path.parent for path in folder.glob("*/*/*.png") if not _hidden(path, folder)})
     if not found:
-        raise ValueError(f"{folder} has no ALPHABET/CHARACTER/*.png; get it again from {_GET}")
+        raise DataError(f"{folder} has no ALPHABET/CHARACTER/*.png; get it again from {_GET}")
     return found
+
+
+def _drawings(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.png") if not is_hidden(path.name))
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(map(is_hidden, path.relative_to(folder).parts))
 
 
 def _drawn(paths: Sequence[Path], side: int) -> Tensor:
     """Ink as bytes, `(count, 1, side, side)`; each pixel is the mean over what it covers."""
     images = torch.empty(len(paths), 1, side, side, dtype=torch.uint8)
     for image, path in zip(images, paths, strict=True):
-        try:
-            with Image.open(path) as file:
-                small = file.convert("L").resize((side, side), Image.Resampling.BOX)
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read ({error}); get the zip file again") from error
+        small = open_image(path).convert("L").resize((side, side), Resampling.BOX)
         image[0] = 255 - torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(side, side)
     return images

@@ -1,27 +1,32 @@
 """The data sets of retrieval: birds, cars, products and clothes, classes of training and test disjoint.
 
-CUB-200-2011, Cars-196 and Stanford Online Products are listed by pytorch-metric-learning, with the usual splits: the
-first half of the classes to train on, the second to test. In-Shop has queries and a gallery of its own.
+CUB-200-2011, Cars-196 and Stanford Online Products have the usual splits: the first half of the classes to train on,
+the second to test. In-Shop has queries and a gallery of its own. Their tables are read in `retrieval_tables`.
 """
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
 
 import torch
 
+from tangential.experiments.data.cache import file_state
+from tangential.experiments.data.faults import DataError
 from tangential.experiments.data.images.folders import MEAN, STD, Files, cut_at_random, cut_from_centre
+from tangential.experiments.data.images.retrieval_tables import (
+    Listing,
+    birds,
+    cars_as_published,
+    cars_by_classes,
+    clothes,
+    natural,
+    products,
+)
 from tangential.experiments.data.images.synthetic import Gratings
 from tangential.experiments.data.locations import locate, unpacked
 from tangential.experiments.task import Split
-
-Listing = list[tuple[str, str]]
-"""Path and class of each image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +49,17 @@ class Gallery(ABC):
 
     @abstractmethod
     def listed(self, split: Split) -> tuple[Listing, list[bool]]:
-        """List one split: path and class of each image, and which are queries, or nothing if all are."""
+        """Path and class of each image of a split, and which are queries, or nothing if all are."""
 
     @property
     def classes(self) -> int:
-        """How many classes there are to train on."""
+        """Number of classes to train on."""
         return len({name for _, name in self.listed("train")[0]})
 
     def load(self, split: Split) -> Files:
         """Open one split; classes are numbered from 0 in the order of their names."""
         listing, queries = self.listed(split)
-        numbers = {name: number for number, name in enumerate(sorted({name for _, name in listing}, key=_natural))}
+        numbers = {name: number for number, name in enumerate(sorted({name for _, name in listing}, key=natural))}
         transform = cut_at_random(self.side) if split == "train" else cut_from_centre(self.side, self.resize)
         marks = [torch.tensor(queries)] if queries else []
         return Files([(path, numbers[name]) for path, name in listing], transform, *marks)
@@ -65,66 +70,49 @@ class Gallery(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Listed(Gallery):
-    """A data set that pytorch-metric-learning lists."""
-
-    _maker: ClassVar[str]
-    _places: ClassVar[tuple[str, ...]]
-    _inside: ClassVar[bool]  # whether the library wants the folder itself, or the one it lies in
-    _get: ClassVar[str]
-    _size: ClassVar[str]
-
-    def listed(self, split: Split) -> tuple[Listing, list[bool]]:
-        """List one split."""
-        path = locate(self.root, *self._places, get=self._get, size=self._size)
-        if path.is_file():
-            path = unpacked(path)
-        elif not self._inside:
-            path = path.parent
-        return _by_library(self._maker, path, split), []
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cub(_Listed):
+class Cub(Gallery):
     """11,788 photographs of 200 kinds of birds, in `CUB_200_2011` or `CUB_200_2011.tgz`; 100 kinds to train on."""
 
-    _maker = "CUB"
-    _places = ("CUB_200_2011", "CUB_200_2011.tgz")
-    _inside = False
-    _get = "https://data.caltech.edu/records/65de6-vp158"
-    _size = "1.1 GB"
+    def listed(self, split: Split) -> tuple[Listing, list[bool]]:
+        """Path and class of each image of a split."""
+        get = "https://data.caltech.edu/records/65de6-vp158"
+        path = locate(self.root, "CUB_200_2011", "CUB_200_2011.tgz", get=get, size="1.1 GB")
+        folder = path if path.is_dir() else unpacked(path) / "CUB_200_2011"
+        return _half(birds(folder, _states(folder, "images.txt", "image_class_labels.txt")), 100, split), []
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cars196(_Listed):
+class Cars196(Gallery):
     """16,185 photographs of 196 kinds of cars, 98 to train on.
 
     They are in `cars196`: either `car_ims` with `cars_annos.mat`, as first published, or `car_data`, `names.csv` and
     `anno_*.csv`, as they can still be had.
     """
 
-    _maker = "Cars196"
-    _places = ("cars196", "stanford-car-dataset-by-classes-folder.zip")
-    _inside = True
-    _get = "https://www.kaggle.com/datasets/jutrera/stanford-car-dataset-by-classes-folder, unpacked to cars196/"
-    _size = "2 GB"
-
     def listed(self, split: Split) -> tuple[Listing, list[bool]]:
-        """List one split."""
-        path = locate(self.root, *self._places, get=self._get, size=self._size)
-        table = path / "cars_annos.mat"
-        return (_by_table(table, split), []) if table.is_file() else super().listed(split)
+        """Path and class of each image of a split; the split into training and test of the tables is another one."""
+        packed = "stanford-car-dataset-by-classes-folder"
+        get = f"https://www.kaggle.com/datasets/jutrera/{packed}, unpacked to cars196/"
+        path = locate(self.root, "cars196", f"{packed}.zip", get=get, size="2 GB")
+        folder = path if path.is_dir() else unpacked(path)
+        if (folder / "cars_annos.mat").is_file():
+            found = cars_as_published(folder / "cars_annos.mat", _states(folder, "cars_annos.mat"))
+        else:
+            found = cars_by_classes(folder, _states(folder, "names.csv", "anno_train.csv", "anno_test.csv"))
+        return _half(found, 98, split), []
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnlineProducts(_Listed):
+class OnlineProducts(Gallery):
     """120,053 photographs of 22,634 products, in `Stanford_Online_Products`; 11,318 products to train on."""
 
-    _maker = "StanfordOnlineProducts"
-    _places = ("Stanford_Online_Products", "Stanford_Online_Products.zip")
-    _inside = False
-    _get = "https://cvgl.stanford.edu/projects/lifted_struct"
-    _size = "3 GB"
+    def listed(self, split: Split) -> tuple[Listing, list[bool]]:
+        """Path and class of each image of a split."""
+        get = "https://cvgl.stanford.edu/projects/lifted_struct"
+        name = "Stanford_Online_Products"
+        path = locate(self.root, name, f"{name}.zip", get=get, size="3 GB")
+        folder = path if path.is_dir() else unpacked(path) / name
+        return products(folder, _states(folder, "Ebay_train.txt", "Ebay_test.txt"))[split], []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,69 +133,23 @@ class InShop(Gallery):
         )
         table = folder / "Eval" / "list_eval_partition.txt"
         if not table.is_file():
-            raise ValueError(f"{folder} has no Eval/list_eval_partition.txt; get the folder Eval too")
-        parts = _partition(table)
+            raise DataError(f"{folder} has no Eval/list_eval_partition.txt; get the folder Eval too")
+        parts = clothes(table, _states(table.parent, table.name))
         if split == "train":
             return parts["train"], []
         queries, gallery = parts["query"], parts["gallery"]
         return queries + gallery, [True] * len(queries) + [False] * len(gallery)
 
 
-@lru_cache(maxsize=8)
-def _partition(table: Path) -> dict[str, Listing]:
-    """Read In-Shop's own table: a count, a heading, then path, item and part of each image."""
-    parts: dict[str, Listing] = {"train": [], "query": [], "gallery": []}
-    lines = table.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines[2:], start=3):
-        words = line.split()
-        if not words:
-            continue
-        if len(words) != 3 or words[2] not in parts:
-            raise ValueError(f"{table}, line {number}: {line!r:.80} is not a path, an item and train, query or gallery")
-        parts[words[2]].append((words[0], words[1]))
-    found = sum(map(len, parts.values()))
-    if not all(parts.values()) or lines[0].strip() != str(found):
-        raise ValueError(f"{table} announces {lines[0].strip()!r:.20} images and has {found}; get it again")
-    home = table.parent.parent
-    home = home / "Img" if (home / "Img" / parts["train"][0][0]).exists() else home
-    return {part: [(str(home / path), item) for path, item in listing] for part, listing in parts.items()}
+def _half(listing: Listing, classes: int, split: Split) -> Listing:
+    """The first classes to train on, or the others to test on."""
+    chosen = [(path, name) for path, name in listing if (int(name) <= classes) == (split == "train")]
+    if not chosen:
+        which = f"up to {classes}" if split == "train" else f"from {classes + 1}"
+        raise DataError(f"{Path(listing[0][0]).parent} and the folders beside it have no images of the classes {which}")
+    return chosen
 
 
-@lru_cache(maxsize=8)
-def _by_library(maker: str, folder: Path, split: Split) -> Listing:
-    try:
-        datasets: Any = importlib.import_module("pytorch_metric_learning.datasets")
-    except ModuleNotFoundError as error:
-        raise ValueError("retrieval needs pytorch-metric-learning: pip install 'tangential[retrieval]'") from error
-    try:
-        found = getattr(datasets, maker)(root=str(folder), split=split)
-    except (OSError, ValueError, IndexError) as error:
-        raise ValueError(f"{folder} is not laid out as {maker} is published ({error}); get it again") from error
-    return _checked(list(zip(found.paths, map(str, found.labels), strict=True)), folder)
-
-
-@lru_cache(maxsize=8)
-def _by_table(table: Path, split: Split) -> Listing:
-    """Read the table of Cars-196 as first published; its own split into training and test is another one."""
-    from scipy.io import loadmat  # comes with scikit-learn
-
-    try:
-        rows = loadmat(str(table), squeeze_me=True)["annotations"]
-        found = [(str(row["relative_im_path"]), int(row["class"])) for row in rows]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ValueError(f"{table} is not the table of Cars-196 ({error}); get it again") from error
-    chosen = [(str(table.parent / path), str(kind)) for path, kind in found if (kind <= 98) == (split == "train")]
-    return _checked(chosen, table)
-
-
-def _checked(listing: Listing, where: Path) -> Listing:
-    if not listing:
-        raise ValueError(f"{where} lists no images; get it again")
-    if not Path(listing[0][0]).is_file():
-        raise ValueError(f"{where} lists {listing[0][0]}, which is not there; get the images too")
-    return listing
-
-
-def _natural(name: str) -> tuple[int, str]:
-    """Numbers in the order of their values."""
-    return (int(name), "") if name.isdigit() else (-1, name)
+def _states(folder: Path, *names: str) -> tuple[tuple[str, int, int], ...]:
+    """What tells whether a table, or the folder, has changed since it was read."""
+    return tuple(file_state(path) for path in (folder, *(folder / name for name in names)))
