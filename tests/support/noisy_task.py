@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.task import Objective
-from tangential.experiments.training.fit import Plan
+from tangential.experiments.training.plan import Plan
 from tangential.experiments.training.schedules import cosine
 
 

@@ -56,7 +56,8 @@ def sweep(
     ranges = [each for each in settings or [] if is_range(each)]
     chosen = choose(recipe, fixed, smoke=smoke)
     task = ValidationSplit(chosen.task) if on == "validation" else chosen.task
-    chosen = replace(chosen, seeds=seeds, task=task, watch_every=chosen.watch_every or 0)
+    watch_every = 0 if chosen.options.watch_every is None else chosen.options.watch_every
+    chosen = replace(chosen, seeds=seeds, task=task, options=replace(chosen.options, watch_every=watch_every))
     searched = read_ranges(chosen, ranges)
     chosen.check()
     out = out or Path("runs") / f"{recipe}-sweep"
@@ -82,15 +83,13 @@ def sweep(
 
 def _runner(recipe: Recipe, stop: Stop) -> Callable[[Recipe, str, int, RunFolder], float]:
     """The function that trains one run of a trial and returns its score."""
-    fabric = start(precision=recipe.precision)
+    fabric = start(precision=recipe.options.precision)
     score = f"test_{recipe.task.headline.name}"
 
     def run(recipe: Recipe, optimizer: str, seed: int, folder: RunFolder) -> float:
-        settings = recipe.settings(optimizer, seed)
-        if folder.exists() and folder.settings() != settings:
-            raise ValueError(f"{folder.path} holds a run with other settings; choose another --out, or delete it")
-        folder.start(settings, environment(command=f"sweep of {recipe.name}", threads=torch.get_num_threads()))
-        for _ in fit(recipe.plan(optimizer, seed), folder, fabric=fabric, stop=stop):
+        where = environment(command=f"sweep of {recipe.name}", threads=torch.get_num_threads())
+        opened = {"settings": recipe.settings(optimizer, seed), "environment": where}
+        for _ in fit(recipe.plan(optimizer, seed), folder, **opened, fabric=fabric, stop=stop):
             pass
         return folder.metrics()[-1][score]
 

@@ -17,13 +17,12 @@ from tangential.cli.report import show
 from tangential.cli.terminal import console
 from tangential.experiments.recipes import Recipe, choose
 from tangential.experiments.recipes.jobs import Job, jobs
-from tangential.experiments.report.comparison import gather
+from tangential.experiments.report.comparison import gather_folders
 from tangential.experiments.runs.environment import environment
 from tangential.experiments.runs.files import make_folder
-from tangential.experiments.runs.folder import find
 from tangential.experiments.training.devices import from_first, start, where
 from tangential.experiments.training.fit import MINUTES, fit
-from tangential.experiments.training.loggers import check_loggers, log_record, open_loggers
+from tangential.experiments.training.loggers import check_loggers
 from tangential.experiments.training.signals import Stop
 
 
@@ -58,13 +57,17 @@ def train(
     """
     started = time.monotonic()
     chosen = choose(recipe, overrides or [], smoke=smoke)
-    given = {name: value for name, value in {"seeds": seeds, "precision": precision}.items() if value is not None}
-    chosen = replace(chosen, **given)
+    if seeds is not None:
+        chosen = replace(chosen, seeds=seeds)
+    if precision is not None:
+        chosen = replace(chosen, options=replace(chosen.options, precision=precision))
     out = out or Path("runs") / (f"{recipe}-smoke" if smoke else recipe)
     loggers = logger or ["tensorboard"]
     check_loggers(loggers)
     torch.set_num_threads(threads)
-    fabric = start(devices=devices, nodes=nodes, strategy=strategy, accelerator=accelerator, precision=chosen.precision)
+    fabric = start(
+        devices=devices, nodes=nodes, strategy=strategy, accelerator=accelerator, precision=chosen.options.precision
+    )
     try:
         todo = from_first(fabric, lambda: _jobs(chosen, out, only or []))
         terminal = console(quiet=not fabric.is_global_zero)
@@ -72,12 +75,12 @@ def train(
         if finished:
             terminal.print(f"{finished} of {len(todo)} runs are finished already")
         with Display(terminal, todo) as display, Stop() as stop:
-            options = {"fabric": fabric, "stop": stop, "minutes": checkpoint_every}
+            options = {"fabric": fabric, "stop": stop, "minutes": checkpoint_every, "loggers": loggers}
             for job in filter(lambda job: job.left, todo):
-                _train_job(job, display, loggers if fabric.is_global_zero else [], options)
+                _train_job(job, display, options)
         terminal.print(f"{len(todo) - finished} runs in {time.monotonic() - started:.0f} s")
         if fabric.is_global_zero:
-            show(terminal, gather(find([out])), out)
+            show(terminal, gather_folders([out]), out)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -89,14 +92,11 @@ def _jobs(recipe: Recipe, out: Path, only: list[str]) -> list[Job]:
     return todo
 
 
-def _train_job(job: Job, display: Display, loggers: list[str], options: dict[str, Any]) -> None:
-    fabric = options["fabric"]
-    machine = {**environment(command=command_line(), threads=torch.get_num_threads()), **where(fabric)}
-    from_first(fabric, lambda: job.folder.start(job.settings, machine))
+def _train_job(job: Job, display: Display, options: dict[str, Any]) -> None:
+    machine = {**environment(command=command_line(), threads=torch.get_num_threads()), **where(options["fabric"])}
+    opened = {"settings": job.settings, "environment": machine}
     try:
-        with open_loggers(loggers, job.folder, job.done) as opened:
-            for record in fit(job.plan, job.folder, **options, progress=partial(display.step, job)):
-                display.epoch(job, record)
-                log_record(opened, record)
+        for record in fit(job.plan, job.folder, **opened, **options, progress=partial(display.step, job)):
+            display.epoch(job, record)
     except FloatingPointError as error:
         raise FloatingPointError(f"{job.optimizer}, seed {job.seed}: {error}") from error

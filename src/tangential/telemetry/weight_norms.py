@@ -4,6 +4,8 @@ A loss that does not depend on a weight's length sees only its direction `w / |w
 direction is the effective step size (section 2 of the paper). At one learning rate, it shrinks as the norm grows.
 """
 
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -90,8 +92,9 @@ def effective_step(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
 class Movement:
     """Effective steps of whole weights, measured over every step from one copy of them.
 
-    The copy is made before a step and turned into the difference of the directions after it, in place: the length of
-    `w |w'|/|w| - w'` is `|w'|` times that of `w/|w| - w'/|w'|`. Nothing is read back to the host.
+    The copy holds the directions `w/|w|` before a step. After it, the new directions are subtracted in place, the
+    lengths of what is left are the effective steps, and the copy is filled with the new directions. So a caller whose
+    weights change in steps alone calls `before` once. Nothing is read back to the host.
 
     Example:
         >>> weights = [torch.tensor([[2.0, 0.0]])]
@@ -99,42 +102,47 @@ class Movement:
         >>> movement.before(weights)
         >>> _ = weights[0].copy_(torch.tensor([[0.0, 5.0]]))
         >>> movement.after(weights)
-        >>> movement.take()
         tensor(1.4142)
     """
 
     def __init__(self) -> None:
-        self._copies: list[Tensor] = []
-        self._total: Tensor | None = None
+        self._directions: list[Tensor] = []
 
     @torch.no_grad()
-    def before(self, weights: Sequence[Tensor]) -> None:
-        """Copy the weights that a step is about to change; the memory of the last copy is used again."""
-        old, self._copies = self._copies, []
+    def before(self, weights: list[Tensor]) -> None:
+        """Copy the directions of weights that steps are about to change; the memory of the last copy is used again."""
+        old, self._directions = self._directions, []
         for i, w in enumerate(weights):
-            w = w.detach()
             dtype = torch.promote_types(w.dtype, torch.float32)
             fits = i < len(old) and (old[i].shape, old[i].dtype, old[i].device) == (w.shape, dtype, w.device)
-            self._copies.append(old[i] if fits else torch.empty_like(w, dtype=dtype))
-            self._copies[-1].copy_(w)
+            self._directions.append(old[i] if fits else torch.empty_like(w.detach(), dtype=dtype))
+        if weights:
+            self._fill(weights, _inverse_norms(weights))
 
     @torch.no_grad()
-    def after(self, weights: Sequence[Tensor]) -> None:
-        """Add the effective steps of the same weights, once the step has been taken."""
-        for copy, w in zip(self._copies, weights, strict=True):
-            new = w.detach().to(copy.dtype)
-            length, old_length = torch.linalg.vector_norm(new), torch.linalg.vector_norm(copy)
-            tiny = torch.finfo(length.dtype).tiny
-            copy.mul_(length / old_length.clamp_min(tiny)).sub_(new)
-            step = torch.linalg.vector_norm(copy) / length.clamp_min(tiny)
-            # as in `directions`, a weight of length zero has the direction zero: one unit from any other
-            step = torch.where(length > 0, step, (old_length > 0).to(step.dtype))
-            self._total = step if self._total is None else self._total.to(step.device) + step
+    def after(self, weights: list[Tensor]) -> Tensor:
+        """Effective steps of the same weights, once the step has been taken: their sum, 0-d.
 
-    def take(self) -> Tensor | None:
-        """The sum over weights and over the steps since the last call, 0-d; None if there was no step.
-
-        Dividing by the number of weights, after each step, gives what `effective_step` gives.
+        Divided by the number of weights, this is the `effective_step` of the step.
         """
-        total, self._total = self._total, None
-        return total
+        if not weights:
+            return torch.zeros(())
+        inverse = _inverse_norms(weights)
+        torch._foreach_addcmul_(self._directions, weights, inverse, value=-1)  # pyright: ignore[reportPrivateImportUsage]
+        steps = torch._foreach_norm(self._directions)  # pyright: ignore[reportPrivateImportUsage]
+        self._fill(weights, inverse)
+        return torch.stack([each.to(steps[0].device) for each in steps]).sum()
+
+    def _fill(self, weights: list[Tensor], inverse: list[Tensor]) -> None:
+        torch._foreach_copy_(self._directions, weights)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_mul_(self._directions, inverse)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _inverse_norms(weights: list[Tensor]) -> list[Tensor]:
+    """`1/|w|` of each, 0-d, at least in float32; a weight of length zero keeps the direction zero."""
+    wide = [torch.promote_types(w.dtype, torch.float32) for w in weights]
+    if all(w.dtype == dtype for w, dtype in zip(weights, wide, strict=True)):
+        norms = torch._foreach_norm(weights)  # pyright: ignore[reportPrivateImportUsage]
+    else:
+        norms = [torch.linalg.vector_norm(w, dtype=dtype) for w, dtype in zip(weights, wide, strict=True)]
+    return list(torch._foreach_reciprocal(torch._foreach_clamp_min(norms, torch.finfo(torch.float32).tiny)))  # pyright: ignore[reportPrivateImportUsage]

@@ -5,12 +5,14 @@ from functools import partial
 import pytest
 import torch
 
-from tangential.experiments.recipes import RECIPES, digits
+from tangential.experiments.recipes import RECIPES, choose, digits
 from tangential.experiments.recipes.jobs import jobs
 from tangential.experiments.runs.environment import environment
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.settings.overrides import override
-from tangential.experiments.training.fit import Training, fit
+from tangential.experiments.sweep.validation_split import ValidationSplit
+from tangential.experiments.training.fit import fit
+from tangential.experiments.training.loop import Training
 
 
 def start(job):
@@ -168,3 +170,43 @@ def test_optimizer_that_cannot_be_made_is_named():
     )
     with pytest.raises(ValueError, match=r"optimizers\.sgd: "):
         recipe.check()
+
+
+def marks(recipe):
+    return {each["other_data"] for name in recipe.optimizers for each in recipe.settings(name, 0)["paper"].values()}
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].paper])
+def test_the_papers_numbers_are_of_the_recipes_data_and_marked_beside_any_other(name):
+    recipe = RECIPES[name]
+    assert marks(recipe) == {False}
+    assert marks(recipe.smoke()) == marks(choose(name, smoke=True)) == {True}
+    assert marks(replace(recipe, task=ValidationSplit(recipe.task))) == {True}
+    data = "task.data.source" if name.startswith("biased-mnist") else "task.data"
+    assert marks(choose(name, [f"{data}.root=/elsewhere", "epochs=1"])) == {False}
+
+
+@pytest.mark.parametrize(
+    ("name", "assignment"),
+    [
+        ("imagenet-resnet18", "task.data.name=other"),
+        ("imagenet-resnet18", "task.data.side=64"),
+        ("cifar10-adversarial-l2", "task.data.limit=100"),
+        ("biased-mnist-0.997", "task.data.rho=0.9"),
+        ("biased-mnist-0.997", "task.data.source.limit=100"),
+        ("coco-ssd", "task.data.test=train2017"),
+        ("mtat-harmonic", "task.data.test=validation"),
+        ("wikitext103-txl", "task.data.test=val"),
+    ],
+)
+def test_a_change_of_the_data_marks_the_papers_numbers(name, assignment):
+    assert marks(choose(name, [assignment])) == {True}
+
+
+def test_a_run_whose_papers_numbers_were_not_marked_goes_on(smoke, tmp_path):
+    recipe = replace(smoke, paper=RECIPES["imagenet-resnet18"].paper, paper_data=None)
+    job = jobs(recipe, tmp_path)[0]
+    list(start(job))
+    marked = replace(recipe, paper_data=RECIPES["imagenet-resnet18"].task.data)
+    assert marks(marked) == {True}
+    assert jobs(marked, tmp_path)[0].left == 0

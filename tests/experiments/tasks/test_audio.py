@@ -23,7 +23,7 @@ from tangential.experiments.nets.harmonic import DIGIT_POOLS, harmonic_net
 from tangential.experiments.recipes import RECIPES
 from tangential.experiments.settings.overrides import override
 from tangential.experiments.tasks.audio import Keyword, Tagging, areas, sample_f1
-from tangential.experiments.training.fit import Training
+from tangential.experiments.training.loop import Training
 
 NARROW = partial(harmonic_net, fft=256, per_semitone=1, width=8, pools=DIGIT_POOLS, dropout=0.0)
 KEYWORD = Keyword(data=Tones(sample_rate=8000), net=NARROW, samples=4096)

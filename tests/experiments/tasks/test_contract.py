@@ -9,7 +9,7 @@ import torch
 from tangential.experiments.recipes import RECIPES
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.training.fit import fit
-from tangential.experiments.training.loop import Plan
+from tangential.experiments.training.plan import Plan, TrainingOptions
 from tangential.invariances import Invariances
 from tangential.telemetry import read_records
 
@@ -116,7 +116,7 @@ def runs():
 
 @pytest.mark.parametrize(("name", "optimizer"), list(runs()))
 def test_recipe_trains_in_smoke(name, optimizer, tmp_path):
-    recipe = replace(RECIPES[name].smoke(), watch_every=1 if name in WATCHED else 0)
+    recipe = replace(RECIPES[name].smoke(), options=TrainingOptions(watch_every=1 if name in WATCHED else 0))
     plan = recipe.plan(optimizer, 0)
     assert isinstance(plan, Plan)
     folder = RunFolder(tmp_path)

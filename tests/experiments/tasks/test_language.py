@@ -19,7 +19,7 @@ from tangential.experiments.nets.transformer_xl import transformer_xl
 from tangential.experiments.recipes import RECIPES
 from tangential.experiments.settings.overrides import override
 from tangential.experiments.tasks.language import Language
-from tangential.experiments.training.fit import Training
+from tangential.experiments.training.loop import Training
 
 NET = partial(transformer_xl, layers=2, width=16, heads=2, head_width=8, inner=32, dropout=0.0)
 SMALL = Language(data=SyntheticText(count=101), net=NET, length=16, test_length=16, test_streams=4)

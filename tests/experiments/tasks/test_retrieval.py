@@ -23,8 +23,9 @@ from tangential.experiments.recipes.retrieval import RETRIEVAL
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.tasks.metric_losses import proxy_anchor, semihard_triplet
 from tangential.experiments.tasks.retrieval import Retrieval, embedded
-from tangential.experiments.training.fit import Training, fit
-from tangential.experiments.training.thawing import thawing
+from tangential.experiments.training.fit import fit
+from tangential.experiments.training.loop import Training
+from tangential.experiments.training.schedules import step_decay
 from tangential.experiments.viewers.neighbours import answers
 from tangential.experiments.viewers.neighbours_page import save
 from tangential.invariances import find_invariances
@@ -315,7 +316,7 @@ def test_queries_are_scored_against_the_gallery():
 def test_the_schedule_holds_what_is_pretrained_and_falls_in_equal_steps():
     groups = [{"params": [torch.zeros(1)]}, {"params": [torch.zeros(1)], "pretrained": True}]
     optimizer = torch.optim.SGD(groups, lr=1.0)
-    schedule = thawing(optimizer, 600, frozen=5 / 60, every=5 / 60, factor=0.5)
+    schedule = step_decay(optimizer, 600, frozen=5 / 60, every=5 / 60, factor=0.5)
     rates = []
     for _ in range(600):
         rates.append([group["lr"] for group in optimizer.param_groups])
@@ -325,7 +326,7 @@ def test_the_schedule_holds_what_is_pretrained_and_falls_in_equal_steps():
         [1.0, 0.0], [1.0, 0.0], [0.5, 0.5], [0.5, 0.5], [0.25, 0.25], [0.5**11] * 2,
     ]  # fmt: skip
     with pytest.raises(ValueError, match="every=0"):
-        thawing(optimizer, 10, every=0)
+        step_decay(optimizer, 10, every=0)
 
 
 @pytest.mark.parametrize("recipe", RETRIEVAL, ids=lambda recipe: recipe.name)

@@ -15,9 +15,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from support.noisy_task import Noisy, begin, long_plan, plan
 from support.paths import ROOT
+from tangential.experiments.runs import files
 from tangential.experiments.runs.checkpoint import load_checkpoint
 from tangential.experiments.runs.folder import RunFolder
-from tangential.experiments.training.fit import Training, epochs_done, fit
+from tangential.experiments.training.fit import fit
+from tangential.experiments.training.loop import Training
+from tangential.experiments.training.open_run import epochs_done
+from tangential.experiments.training.plan import TrainingOptions
 from tangential.experiments.training.schedules import cosine
 
 TIMES = {"seconds", "ms_per_step"}
@@ -82,7 +86,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import torch
 from support.noisy_task import begin, long_plan
-from tangential.experiments.training.fit import Training, epochs_done, fit
+from tangential.experiments.training.fit import fit
+from tangential.experiments.training.loop import Training
+from tangential.experiments.training.open_run import epochs_done
 torch.set_num_threads(1)
 Training(long_plan).run_epoch()  # what torch imports late is then there in every child
 folder, draw, kills = begin(Path(sys.argv[1])), random.Random(0), 10
@@ -278,7 +284,7 @@ class Enough(Exception):
     pass
 
 
-def stop_at(step, **way):
+def stop_at(step, **options):
     """Leave a run after a step, with what was saved by then."""
     steps = []
 
@@ -287,10 +293,10 @@ def stop_at(step, **way):
         if len(steps) == step:
             raise Enough
 
-    return dict(progress=count, minutes=0, **way)
+    return dict(progress=count, minutes=0, **options)
 
 
-WAYS = [
+OPTIONS = [
     {},
     {"accumulate": 2},
     {"ema": 0.9},
@@ -300,9 +306,9 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("workers", "way"), [(2, {}), *((0, way) for way in WAYS)], ids=str)
-def test_run_left_in_the_middle_of_an_epoch_resumes_bit_for_bit(tmp_path, way, workers):
-    asked = replace(plan, task=Augmented(workers=workers), epochs=2, **way)
+@pytest.mark.parametrize(("workers", "options"), [(2, {}), *((0, options) for options in OPTIONS)], ids=str)
+def test_run_left_in_the_middle_of_an_epoch_resumes_bit_for_bit(tmp_path, options, workers):
+    asked = replace(plan, task=Augmented(workers=workers), epochs=2, options=TrainingOptions(**options))
     whole, folder = begin(tmp_path / "whole"), begin(tmp_path / "left")
     list(fit(asked, whole))
     for step in (2, 3):
@@ -353,7 +359,7 @@ class Stays(Noisy):
 def test_accumulated_parts_step_as_the_whole_batch(batch_size):
     records = []
     for parts in (1, 2):
-        asked = replace(plan, task=Stays(), batch_size=batch_size, accumulate=parts)
+        asked = replace(plan, task=Stays(), batch_size=batch_size, options=TrainingOptions(accumulate=parts))
         training = Training(asked)
         records.append((training.run_epoch()["train_loss"], training.model.weight.detach().clone()))
     assert records[0][0] == pytest.approx(records[1][0], rel=1e-6)
@@ -362,12 +368,12 @@ def test_accumulated_parts_step_as_the_whole_batch(batch_size):
 
 def test_batch_that_cannot_be_shared_is_refused_before_the_first_step():
     with pytest.raises(ValueError, match="a batch of 2 samples cannot be shared by 3"):
-        Training(replace(plan, batch_size=5, accumulate=3))
+        Training(replace(plan, batch_size=5, options=TrainingOptions(accumulate=3)))
 
 
 def test_clipping_bounds_the_gradients():
-    for way, measure in (({"clip_norm": 1e-3}, torch.Tensor.norm), ({"clip_value": 1e-3}, lambda g: g.abs().max())):
-        training = Training(replace(plan, task=Stays(), **way))
+    for options, measure in (({"clip_norm": 1e-3}, torch.Tensor.norm), ({"clip_value": 1e-3}, lambda g: g.abs().max())):
+        training = Training(replace(plan, task=Stays(), options=TrainingOptions(**options)))
         sizes = []
         training.optimizers[""].register_step_pre_hook(
             lambda *_, t=training, m=measure, s=sizes: s.append(
@@ -379,7 +385,7 @@ def test_clipping_bounds_the_gradients():
 
 
 def test_average_is_scored_in_place_of_the_weights():
-    plain, averaged = (Training(replace(plan, task=Stays(), ema=ema)) for ema in (None, 0.5))
+    plain, averaged = (Training(replace(plan, task=Stays(), options=TrainingOptions(ema=ema))) for ema in (None, 0.5))
     weights = [plain.model.weight.detach().clone()]
     plain.optimizers[""].register_step_post_hook(lambda *_: weights.append(plain.model.weight.detach().clone()))
     one, other = plain.run_epoch(), averaged.run_epoch()
@@ -409,14 +415,18 @@ def test_gradient_that_is_not_finite_stops_before_the_step():
     assert torch.equal(training.model.weight, before)
 
 
-def test_full_disk_is_named_and_nothing_is_lost(tmp_path, undisturbed):
+def test_full_disk_is_named_and_nothing_is_lost(tmp_path, undisturbed, monkeypatch):
     folder = begin(tmp_path)
     for record in fit(plan, folder):
         if record["epoch"] == 2:
             break
-    part = folder.checkpoint.with_name("checkpoint.pt.part")
-    part.symlink_to("/dev/full")
-    with pytest.raises(OSError) as caught:
+    open_fresh = files._open_fresh
+
+    def full(name, handle):
+        return os.open("/dev/full", os.O_WRONLY) if name.startswith("checkpoint.pt") else open_fresh(name, handle)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError) as caught:
+        patched.setattr(files, "_open_fresh", full)
         list(fit(plan, folder))
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(folder.checkpoint))
     assert epochs_done(folder) == 2

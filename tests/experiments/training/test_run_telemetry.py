@@ -10,8 +10,9 @@ import torch
 from support.noisy_task import Noisy, begin, plan
 from tangential.experiments.recipes import RECIPES, digits
 from tangential.experiments.runs.folder import RunFolder
-from tangential.experiments.training import run_telemetry as recording
+from tangential.experiments.training import run_telemetry
 from tangential.experiments.training.fit import fit
+from tangential.experiments.training.plan import TrainingOptions
 from tangential.invariances import Invariances
 from tangential.telemetry import read_records
 
@@ -33,9 +34,9 @@ def test_records_are_at_most_two_hundred(tmp_path, samples, epochs):
 
 
 def test_asked_steps_are_recorded_and_none_where_none_are_asked(tmp_path):
-    folder = trained(tmp_path / "some", replace(plan, watch_every=5))
+    folder = trained(tmp_path / "some", replace(plan, options=TrainingOptions(watch_every=5)))
     assert [record["step"] for record in read_records(folder.telemetry)] == [5, 10]
-    folder = trained(tmp_path / "none", replace(plan, watch_every=0))
+    folder = trained(tmp_path / "none", replace(plan, options=TrainingOptions(watch_every=0)))
     assert not folder.telemetry.exists() and not folder.invariances.exists()
 
 
@@ -61,10 +62,10 @@ def test_optimizers_that_play_against_each_other_share_the_records(tmp_path):
 
 
 def test_invariances_are_asked_once_for_all_runs_of_a_task(tmp_path, monkeypatch):
-    monkeypatch.setattr(recording, "_answers", {})
+    monkeypatch.setattr(run_telemetry, "_analyses", {})
     asked = []
-    find = recording.find_invariances
-    monkeypatch.setattr(recording, "find_invariances", lambda *a, **k: asked.append(1) or find(*a, **k))
+    find = run_telemetry.find_invariances
+    monkeypatch.setattr(run_telemetry, "find_invariances", lambda *a, **k: asked.append(1) or find(*a, **k))
     recipe = digits.smoke()
     folders = [trained(tmp_path / name, recipe.plan(name, 0)) for name in recipe.optimizers]
     assert len(asked) == 1
@@ -72,7 +73,9 @@ def test_invariances_are_asked_once_for_all_runs_of_a_task(tmp_path, monkeypatch
 
 
 def test_invariances_found_draw_nothing_from_the_runs_generators(tmp_path):
-    watched, plain = (trained(tmp_path / str(n), replace(plan, watch_every=n)) for n in (None, 0))
+    watched, plain = (
+        trained(tmp_path / str(n), replace(plan, options=TrainingOptions(watch_every=n))) for n in (None, 0)
+    )
     assert [r["train_loss"] for r in watched.metrics()] == [r["train_loss"] for r in plain.metrics()]
 
 

@@ -1,4 +1,4 @@
-"""The runs of a recipe in a folder: which are finished, which go on, which begin, and what does not belong there."""
+"""Runs of a recipe in a folder: finished, to be resumed, or to be started; runs of other settings are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.settings.record import differences
-from tangential.experiments.training.fit import Plan, epochs_done
+from tangential.experiments.training.open_run import epochs_done
+from tangential.experiments.training.plan import Plan
 
 if TYPE_CHECKING:
     from tangential.experiments.recipes import Recipe
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a recipe: an optimizer, a seed, the folder it lives in, and the epochs it has behind it."""
+    """One run of a recipe: an optimizer and a seed, its folder, and the number of epochs done."""
 
     optimizer: str
     seed: int
@@ -33,13 +34,13 @@ class Job:
 
 
 def jobs(recipe: Recipe, out: Path, only: Sequence[str] = ()) -> list[Job]:
-    """List the runs of a recipe, seed by seed so that an early stop leaves whole comparisons. Writes nothing.
+    """Runs of a recipe, seed by seed, so that an early stop leaves whole comparisons. Nothing is written.
 
     Args:
-        recipe: What to run.
-        out: The folder of its run folders; it need not exist.
-        only: The optimizers whose runs are wanted; all of the recipe's if empty. The folder is the same, so the others
-            can follow, or be trained at the same time by another process.
+        recipe: The recipe.
+        out: Folder of its run folders; it need not exist.
+        only: Names of optimizers; empty for all of the recipe's. The others can be trained later in the same folder, or
+            at the same time by another process.
 
     Raises:
         ValueError: A setting out of range, an optimizer that the recipe does not have, a run with other settings in the

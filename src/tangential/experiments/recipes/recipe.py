@@ -13,14 +13,12 @@ from typing import Any
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from tangential.experiments.settings.overrides import FIXED
+from tangential.experiments.settings.bounds import check_at_least
+from tangential.experiments.settings.overrides import FIXED, FLAT
 from tangential.experiments.settings.record import describe
 from tangential.experiments.task import Task
-from tangential.experiments.training.devices import PRECISIONS
-from tangential.experiments.training.loop import Plan
+from tangential.experiments.training.plan import Plan, TrainingOptions
 from tangential.optimizers import SGDP, AdamP
-
-_WAYS = ("accumulate", "clip_norm", "clip_value", "ema", "precision", "compile", "watch_every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +29,7 @@ class PaperNumber:
         value: As the task's headline shows it: in per cent, say.
         source: Where it stands, e.g. `v1, table 1`.
         verified: Whether it was found in a public document; False if only remembered, and then shown as unverified.
-        other_data: Whether the recipe's data are not the paper's, so that the numbers cannot be compared.
+        other_data: Whether the run's data are not the paper's, so that the numbers cannot be compared.
     """
 
     value: float
@@ -55,13 +53,10 @@ class Recipe:
         batch_size: Samples per step.
         seeds: Each optimizer is trained from the seeds 0, 1, ..., one less than this.
         paper: The paper's numbers for these optimizers, by name, where it has them.
-        accumulate: How many parts a process takes a batch in; see `training.loop.Plan`, here and below.
-        clip_norm: Greatest norm of all gradients together; none for no limit.
-        clip_value: Greatest absolute value of a gradient's element; none for no limit.
-        ema: Score a moving average of the weights with this decay per step; none for the weights themselves.
-        precision: 32, 64, bf16-mixed or 16-mixed.
-        compile: Whether to compile the model.
-        watch_every: Record the weights each so many steps; none for 100 to 200 records in all, 0 for no records.
+        paper_data: The data that these numbers are of; those of the task with which the recipe is first made if not
+            given. Wherever the files lie, a number is marked beside a run on other data.
+        options: Micro-batches, clipping, averaging, precision, compilation and telemetry. In overrides and in
+            `settings.json` they stand beside the others: `clip_norm=1`.
 
     Raises:
         ValueError: A number out of range, or a baseline that is not among the optimizers.
@@ -77,34 +72,16 @@ class Recipe:
     batch_size: int
     seeds: int = 5
     paper: Mapping[str, PaperNumber] = field(default_factory=dict, metadata=FIXED)
-    accumulate: int = 1
-    clip_norm: float | None = None
-    clip_value: float | None = None
-    ema: float | None = None
-    precision: str = "32"
-    compile: bool = False
-    watch_every: int | None = None
+    paper_data: Any = field(default=None, metadata=FIXED)
+    options: TrainingOptions = field(default_factory=TrainingOptions, metadata=FLAT)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "seeds", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
-        self._check_ways()
+        check_at_least(1, epochs=self.epochs, batch_size=self.batch_size, seeds=self.seeds)
+        if self.paper and self.paper_data is None:
+            object.__setattr__(self, "paper_data", getattr(self.task, "data", None))
         for name in (*self.baselines.keys(), *self.baselines.values()):
             if name not in self.optimizers:
                 raise ValueError(f"baselines: {name} is not among the optimizers {', '.join(self.optimizers)}")
-
-    def _check_ways(self) -> None:
-        for name in ("clip_norm", "clip_value"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}={value}: must be more than 0, or none for no limit")
-        if self.watch_every is not None and self.watch_every < 0:
-            raise ValueError(f"watch_every={self.watch_every}: must be at least 1, 0 for no records, or none")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema={self.ema}: must be between 0 and 1, or none to score the weights themselves")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision={self.precision}: choose from {', '.join(PRECISIONS)}")
 
     def plan(self, optimizer: str, seed: int) -> Plan:
         """Give the run of one optimizer from one seed."""
@@ -115,7 +92,7 @@ class Recipe:
             epochs=self.epochs,
             batch_size=self.batch_size,
             seed=seed,
-            **{name: getattr(self, name) for name in _WAYS},
+            options=self.options,
         )
 
     def settings(self, optimizer: str, seed: int) -> dict[str, Any]:
@@ -126,10 +103,17 @@ class Recipe:
             "optimizer": optimizer,
             "compared": {name: self.baselines.get(name) for name in self.optimizers},
             "headline": asdict(self.task.headline),
-            "paper": {name: asdict(number) for name, number in self.paper.items()},
+            "paper": self._paper(),
             **{name: describe(getattr(plan, name)) for name in ("seed", "epochs", "batch_size", "task", "schedule")},
-            **{name: getattr(plan, name) for name in _WAYS},
+            **asdict(plan.options),
             "made_by": describe(plan.optimizer),
+        }
+
+    def _paper(self) -> dict[str, Any]:
+        """The paper's numbers as JSON, marked if the task's data are not those of the numbers."""
+        other = _content(getattr(self.task, "data", None)) != _content(self.paper_data)
+        return {
+            name: asdict(replace(number, other_data=number.other_data or other)) for name, number in self.paper.items()
         }
 
     def check(self) -> None:
@@ -153,8 +137,16 @@ class Recipe:
         return replace(self, task=self.task.smoke(), epochs=1, batch_size=8, seeds=1)
 
 
+def _content(data: Any) -> Any:
+    """Record of a data set without the place of its files."""
+    record = describe(data) if not isinstance(data, dict) else data
+    if not isinstance(record, dict):
+        return record
+    return {key: _content(value) for key, value in record.items() if key not in ("root", "download")}
+
+
 def sgd_pair(**settings: Any) -> dict[str, partial[Optimizer]]:
-    """Give SGD and SGDP with the same settings, as the paper compares them.
+    """SGD and SGDP with the same settings, as the paper compares them.
 
     Example:
         >>> {name: make.keywords for name, make in sgd_pair(lr=0.1).items()}
@@ -164,13 +156,27 @@ def sgd_pair(**settings: Any) -> dict[str, partial[Optimizer]]:
 
 
 def adam_pair(**settings: Any) -> dict[str, partial[Optimizer]]:
-    """Give AdamW and AdamP with the same settings, as the paper compares them.
+    """AdamW and AdamP with the same settings, as the paper compares them.
 
     Example:
         >>> {name: make.keywords for name, make in adam_pair(lr=1e-3).items()}
         {'adamw': {'lr': 0.001}, 'adamp': {'lr': 0.001}}
     """
     return {"adamw": partial(AdamW, **settings), "adamp": partial(AdamP, **settings)}
+
+
+def paper_numbers(source: str, **values: float) -> dict[str, PaperNumber]:
+    """Numbers of one table of the paper that was read in a public document.
+
+    Args:
+        source: Where they stand: `v1, table 1`.
+        values: The number of each optimizer, as the headline shows it.
+
+    Example:
+        >>> paper_numbers("v1, table 1", sgd=70.28)["sgd"].value
+        70.28
+    """
+    return {name: PaperNumber(value=value, source=source, verified=True) for name, value in values.items()}
 
 
 PROJECTED = {"sgdp": "sgd", "adamp": "adamw"}

@@ -31,12 +31,12 @@ def save_checkpoint(folder: RunFolder, state: dict[str, Any]) -> None:
     replace_file(folder.checkpoint, lambda file: _write(state, file), keep=folder.previous_checkpoint)
 
 
-def load_checkpoint(folder: RunFolder, *, say: bool = False) -> dict[str, Any] | None:
+def load_checkpoint(folder: RunFolder, *, warn: bool = False) -> dict[str, Any] | None:
     """Read a run's newest checkpoint that is whole; None before the first.
 
     Args:
         folder: The run.
-        say: Whether to log a warning if it is not the newest.
+        warn: Whether to log a warning if it is not the newest.
 
     Raises:
         ValueError: There is a checkpoint, and none is whole.
@@ -50,7 +50,7 @@ def load_checkpoint(folder: RunFolder, *, say: bool = False) -> dict[str, Any] |
         except ValueError as error:
             failure = failure or error
             continue
-        if failure and say:
+        if failure and warn:
             _log.warning("%s; going on from %s", str(failure).partition("; ")[0], path.name)
         return state
     if failure:
@@ -63,7 +63,7 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-class _Honest:
+class _KeepsError:
     """A file whose own error is kept: `torch.save` turns a full disk into a sentence about its archive."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -82,12 +82,12 @@ class _Honest:
 
 
 def _write(state: dict[str, Any], file: BinaryIO) -> None:
-    honest = _Honest(file)
+    kept = _KeepsError(file)
     try:
-        torch.save(state, honest)  # type: ignore[arg-type]
+        torch.save(state, kept)  # type: ignore[arg-type]
     except Exception:
-        if honest.error:
-            raise honest.error from None
+        if kept.error:
+            raise kept.error from None
         raise
 
 

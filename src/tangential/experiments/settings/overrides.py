@@ -16,6 +16,9 @@ S = TypeVar("S")
 FIXED = {"fixed": True}
 """The metadata of a dataclass field that no override may change."""
 
+FLAT = {"flat": True}
+"""The metadata of a dataclass field whose own fields are overridden by their bare names: `clip_norm=1`."""
+
 _WORDS = {"true": True, "false": False, "none": None}
 _LEAVES = {bool: "true or false", int: "int", float: "finite float", str: "text", NoneType: "none"}
 
@@ -55,6 +58,8 @@ def _changed(owner: Any, path: list[str], text: str, assignment: str) -> Any:
     if name not in known:
         where = assignment.partition("=")[0].removesuffix(".".join(path)).rstrip(".")
         raise ValueError(f"{assignment}: {where or 'the recipe'} has no {name!r}; it has {_listed(known)}")
+    if holder := _holder(owner, name):
+        return replace(owner, **{holder: _changed(getattr(owner, holder), path, text, assignment)})
     old, kind = known[name]
     if rest and not _known(old):
         raise ValueError(f"{assignment}: {name} is one value, not a group of settings")
@@ -74,12 +79,21 @@ def _known(owner: Any) -> dict[str, tuple[Any, Any]]:
         return _arguments(owner)
     if is_dataclass(owner) and not isclass(owner):
         kinds = get_type_hints(type(owner))
-        return {
-            field.name: (getattr(owner, field.name), kinds[field.name])
-            for field in fields(owner)
-            if field.metadata != FIXED
-        }
+        found: dict[str, tuple[Any, Any]] = {}
+        for field in fields(owner):
+            value = getattr(owner, field.name)
+            if field.metadata == FLAT:
+                found |= _known(value)
+            elif field.metadata != FIXED:
+                found[field.name] = value, kinds[field.name]
+        return found
     return {}
+
+
+def _holder(owner: Any, name: str) -> str:
+    """The field marked `FLAT` that holds the setting of this name; empty if the owner holds it itself."""
+    flat = [field.name for field in fields(owner) if field.metadata == FLAT] if is_dataclass(owner) else []
+    return next((each for each in flat if name in _known(getattr(owner, each))), "")
 
 
 def _arguments(call: partial[Any]) -> dict[str, tuple[Any, Any]]:

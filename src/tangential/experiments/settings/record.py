@@ -89,6 +89,7 @@ def differences(found: Any, asked: Any, name: str = "") -> Iterator[str]:
     """Paths at which two records differ, each with both values.
 
     A default that `found` does not have belongs to an argument that is newer than the record, so it is no difference.
+    Neither are the paper's numbers, which are shown beside a result and decide nothing of it.
 
     Args:
         found: The record of a run.
@@ -100,9 +101,9 @@ def differences(found: Any, asked: Any, name: str = "") -> Iterator[str]:
         ['lr: 0.1 there, 0.2 asked']
     """
     if isinstance(found, dict) and isinstance(asked, dict):
-        newer = asked.keys() - found.keys() if name.split(".")[-1] == "defaults" else set()
+        same = asked.keys() - found.keys() if name.split(".")[-1] == "defaults" else set() if name else {"paper"}
         for key in [*found, *(key for key in asked if key not in found)]:
-            if key not in newer:
+            if key not in same:
                 yield from differences(found.get(key), asked.get(key), f"{name}.{key}".lstrip("."))
     elif found != asked:
         yield f"{name}: {found!r} there, {asked!r} asked"

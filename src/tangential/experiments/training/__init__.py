@@ -1,1 +1,4 @@
-"""The training loop of every task: steps, devices, resumable data loading, schedules, telemetry and loggers."""
+"""The training system: loop, learners, dataloader, devices, schedules, telemetry, checkpoints, loggers and signals.
+
+It trains any `Task` with any optimizer and knows none by name. No recipe, no report, nothing that prints.
+"""

@@ -1,4 +1,9 @@
-"""Where the numbers of a run are written as well: TensorBoard, Weights & Biases, CSV, by Fabric's loggers."""
+"""Loggers of a run besides its folder: TensorBoard, Weights & Biases, CSV, through Lightning's loggers.
+
+A record is with every logger before the checkpoint of its epoch is written. So a run that is resumed finds every epoch
+before its checkpoint logged, and each logger replaces what was logged beyond it: TensorBoard by a purge, CSV by writing
+the file again from `metrics.jsonl`, Weights & Biases by refusing the second record of an epoch, which is the same.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +18,14 @@ LOGGERS = ("tensorboard", "wandb", "csv", "none")
 
 
 class Logger(Protocol):
-    """What Fabric's loggers do."""
+    """Interface of Fabric's loggers."""
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         """Write the numbers of a step."""
+        ...
+
+    def save(self) -> None:
+        """Write what waits in memory."""
         ...
 
     def finalize(self, status: str) -> None:
@@ -57,9 +66,10 @@ def open_loggers(names: Sequence[str], folder: RunFolder, done: int) -> Iterator
 
 
 def log_record(loggers: Sequence[Logger], record: Mapping[str, float]) -> None:
-    """Log the record of an epoch."""
+    """Log the record of an epoch; it has left the process when this returns."""
     for each in loggers:
         each.log_metrics({name: value for name, value in record.items() if name != "epoch"}, step=int(record["epoch"]))
+        each.save()
 
 
 def _close(logger: Any, status: str) -> None:

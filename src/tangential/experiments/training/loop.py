@@ -1,7 +1,18 @@
-"""The one training loop: a plan in, one record per epoch out, and a state from which it goes on bit for bit.
+"""The training loop of every task: a plan in, one record per epoch out, and a state from which it resumes bit for bit.
 
-The loop knows what a task can do, not which task it is, and is handed an optimizer without knowing which. In several
-processes each takes its share of every batch and all step alike, so that their number is no setting of a run.
+    Plan -> Training: model, one `Learner` for each objective, `ResumableLoader`, test batches
+    run_epoch:  for each batch    every learner takes its step; losses and effective step are kept on the device
+                after the last    the task scores the model (or its moving average) on the test batches
+                returns           one record: losses, scores, weight norm, effective step, learning rate, times
+    state_dict: all that the next step depends on, after any step: weights, optimizers, schedules, the epoch so far, the
+                random state, and the state of the generator that drew the order of the data
+
+The loop knows what a task can do, not which task it is, and which optimizer is trained makes no difference to it. In
+several processes each takes its shard of every batch and all step alike, so their number is no setting of a run.
+
+Why a resumed run has the same bits: the order of an epoch is drawn from a generator whose state before the epoch is in
+the checkpoint; each micro-batch is loaded under a seed of its own; and torch's global generators are set back to where
+they were after the last step once that order was drawn again.
 """
 
 from __future__ import annotations
@@ -15,10 +26,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tangential.experiments.task import Record, Task
+from tangential.experiments.task import Record
 from tangential.experiments.training.devices import (
     PRECISIONS,
     placed,
@@ -27,54 +37,20 @@ from tangential.experiments.training.devices import (
     set_random_state,
     start,
 )
-from tangential.experiments.training.learner import Player
-from tangential.experiments.training.resumable_loader import Feed
+from tangential.experiments.training.learner import Learner
+from tangential.experiments.training.plan import Plan
+from tangential.experiments.training.resumable_loader import MicroBatch, ResumableLoader
 from tangential.experiments.training.sync_batchnorm import share_batch_norm
-from tangential.telemetry import directions, effective_step, matrices, mean_norm
+from tangential.telemetry import matrices, mean_norm
+from tangential.telemetry.weight_norms import Movement
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """One run: everything that decides its result.
-
-    Args:
-        task: What is learned.
-        optimizer: Makes an optimizer from an objective's parameters, e.g. `partial(SGD, lr=0.1)`.
-        schedule: Makes the learning rate schedule from the optimizer and the number of steps of the whole run.
-        epochs: Passes over the training data.
-        batch_size: Samples per step, over all processes.
-        seed: Decides the initial weights and the order of the data, whatever the optimizer.
-        accumulate: How many parts a process takes a batch in, one after the other, to need less memory. BatchNorm then
-            sees the parts.
-        clip_norm: Scale the gradients so that their norm together is at most this.
-        clip_value: Cut the elements of the gradients at this absolute value, before their norm is looked at.
-        ema: Score an exponential moving average of the weights with this decay per step, e.g. 0.9999.
-        precision: "32", "64", "bf16-mixed" or "16-mixed".
-        compile: Whether to compile the model with `torch.compile`.
-        watch_every: Record the weights each so many steps; none for 100 to 200 records in all, 0 for no records.
-    """
-
-    task: Task
-    optimizer: Callable[[Iterable[Any]], Optimizer]
-    schedule: Callable[[Optimizer, int], LRScheduler]
-    epochs: int
-    batch_size: int
-    seed: int
-    accumulate: int = 1
-    clip_norm: float | None = None
-    clip_value: float | None = None
-    ema: float | None = None
-    precision: str = "32"
-    compile: bool = False
-    watch_every: int | None = None
-
-
 @dataclass
 class _Epoch:
-    """What the steps of the epoch under way add to its record."""
+    """What the steps of the epoch under way add to its record; tensors stay on the device until its end."""
 
     losses: list[dict[str, Tensor]] = field(default_factory=list)
     moved: list[Tensor] = field(default_factory=list)
@@ -110,13 +86,14 @@ class Training:
         fabric: Where; one process on the best device there is if not given.
 
     Raises:
-        ValueError: A setting out of range, as the task, the optimizer or the schedule says it.
+        ValueError: A setting out of range, as the task, the optimizer or the schedule reports it.
     """
 
     def __init__(self, plan: Plan, fabric: Fabric | None = None) -> None:
-        self._fabric = fabric = fabric or start(precision=plan.precision)
-        if fabric.strategy.precision.precision != PRECISIONS[plan.precision]:
-            raise ValueError(f"precision={plan.precision}, but the devices were set up for another")
+        options = plan.options
+        self._fabric = fabric = start(precision=options.precision) if fabric is None else fabric
+        if fabric.strategy.precision.precision != PRECISIONS[options.precision]:
+            raise ValueError(f"precision={options.precision}, but the devices were set up for another")
         torch.manual_seed(plan.seed)
         self.epoch = 0
         self.batch = 0
@@ -126,19 +103,19 @@ class Training:
         self._generator = torch.Generator().manual_seed(plan.seed)
         self._generator_state = self._generator.get_state()
         loader = plan.task.batches("train", batch_size=plan.batch_size, generator=self._generator)
-        self._feed = Feed(loader, seed=plan.seed, fabric=fabric, parts=plan.accumulate)
+        self._loader = ResumableLoader(loader, seed=plan.seed, fabric=fabric, accumulate=options.accumulate)
         self._test_batches = plan.task.batches("test", batch_size=plan.batch_size)
-        self.model = self._made(plan.task.model())
-        self._average = _average(self.model, plan.ema)
-        made = {name: getattr(plan, name) for name in ("optimizer", "schedule", "clip_norm", "clip_value")}
+        self.model = self._prepared(plan.task.model())
+        self._average = _average(self.model, options.ema)
         objectives = plan.task.objectives(self.model)
-        self._players = [Player(each, steps=self.steps, fabric=fabric, **made) for each in objectives]
-        if plan.compile:
+        made: dict[str, Any] = {"optimizer": plan.optimizer, "schedule": plan.schedule, "steps": self.steps}
+        self._learners = [Learner(each, fabric=fabric, options=options, **made) for each in objectives]
+        if options.compile:
             self.model.compile()
         if fabric.global_rank:
             torch.manual_seed(plan.seed + (fabric.global_rank << 32))  # dropout differs where the samples do
 
-    def _made(self, model: nn.Module) -> nn.Module:
+    def _prepared(self, model: nn.Module) -> nn.Module:
         """The model in its precision, on its device, and one with those of the other processes."""
         if self._fabric.world_size > 1:
             model = share_batch_norm(model, self._fabric.device)
@@ -149,12 +126,12 @@ class Training:
     @property
     def optimizers(self) -> dict[str, Optimizer]:
         """The optimizer of each objective, by its name: what telemetry watches."""
-        return {each.name: each.optimizer for each in self._players}
+        return {each.name: each.optimizer for each in self._learners}
 
     @property
     def batches(self) -> int:
         """Batches of an epoch."""
-        return len(self._feed)
+        return len(self._loader)
 
     @property
     def steps(self) -> int:
@@ -182,18 +159,16 @@ class Training:
             FloatingPointError: A loss, a gradient, a score or a norm is not finite.
         """
         started = time.perf_counter() - self._under_way.seconds
-        weights = matrices(self.model.parameters())
-        before = directions(weights)
+        weights, movement = matrices(self.model.parameters()), Movement()
+        movement.before(weights)
         self.model.train()
-        for parts in self._feed.epoch(self.epoch, taken=self.batch, ready=self._restore_random):
-            self._under_way.lr = float(self._players[-1].lr)
+        for batch in self._loader.epoch(self.epoch, taken=self.batch, ready=self._restore_random):
+            self._under_way.lr = float(self._learners[-1].lr)
             step_started = time.perf_counter()
-            losses = self._step(parts)
+            losses = self._step(batch)
             self._under_way.stepping += time.perf_counter() - step_started
-            after = directions(weights)
             self._under_way.losses.append(losses)
-            self._under_way.moved.append(effective_step(before, after))
-            before = after
+            self._under_way.moved.append(movement.after(weights) / max(1, len(weights)))
             self.batch += 1
             self._under_way.seconds = time.perf_counter() - started
             pause()
@@ -203,10 +178,10 @@ class Training:
         self._generator_state = self._generator.get_state()
         return record
 
-    def _step(self, parts: list[tuple[float, Any]]) -> dict[str, Tensor]:
-        """Let each objective take its step on a batch; their losses."""
+    def _step(self, batch: list[MicroBatch]) -> dict[str, Tensor]:
+        """One step of each objective on a batch; their losses."""
         try:
-            losses = {each.name: each.step(self.model, parts) for each in self._players}
+            losses = {each.name: each.step(self.model, batch) for each in self._learners}
         except FloatingPointError as error:
             place = f"step {self.step + 1} (epoch {self.epoch + 1}, batch {self.batch + 1} of {self.batches})"
             raise FloatingPointError(f"{error} in {place}; try a smaller learning rate") from error
@@ -231,14 +206,14 @@ class Training:
         return record
 
     def _mean_losses(self, losses: list[dict[str, Tensor]]) -> Record:
-        """Average over the steps: the last objective's as `train_loss`, any other's as `train_loss_<name>`."""
+        """Mean over the steps: the last objective's as `train_loss`, any other's as `train_loss_<name>`."""
         means = {name: float(torch.stack([each[name] for each in losses]).mean()) for name in losses[0]}
-        last = self._players[-1].name
+        last = self._learners[-1].name
         return {"train_loss": means.pop(last), **{f"train_loss_{name}": value for name, value in means.items()}}
 
     @torch.no_grad()
     def _score(self, pause: Callable[[], None]) -> Record:
-        """Measure on all test batches in every process, and take the first one's numbers."""
+        """The task's scores on all test batches, computed in every process; the first one's count."""
         model = self.model if self._average is None else self._average.module
         self._random = random_states(self._fabric)  # a run that is stopped in the middle measures again
         model.eval()
@@ -248,32 +223,32 @@ class Training:
         return scores if self._fabric.world_size == 1 else self._fabric.broadcast(scores)
 
     def state_dict(self) -> dict[str, Any]:
-        """Gather all that the next step depends on; every process must ask."""
+        """All that the next step depends on; a collective call, as random states are gathered from every process."""
         return {
             "epoch": self.epoch,
             "batch": self.batch,
             "under_way": self._under_way.state_dict(),
             "model": self.model.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
-            "objectives": {each.name: each.state_dict() for each in self._players},
+            "objectives": {each.name: each.state_dict() for each in self._learners},
             "precision": self._fabric.strategy.precision.state_dict(),
             "random": self._random or random_states(self._fabric),
-            "order": self._generator_state,
+            "generator": self._generator_state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a state that `state_dict` gave, in as many processes or in more or fewer."""
+        """Load what `state_dict` gave, in this version or in 0.1, in as many processes or in more or fewer."""
         self.model.load_state_dict(state["model"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])
-        for each in self._players:
+        for each in self._learners:
             each.load_state_dict(state["objectives"][each.name])
         self._fabric.strategy.precision.load_state_dict(state["precision"])
         self.epoch, self.batch = state["epoch"], state["batch"]
         self._under_way = _Epoch.of(state["under_way"], self._fabric.device)
         self._random = state["random"]
-        self._generator_state = state["order"]
-        self._generator.set_state(state["order"])
+        self._generator_state = state["generator"] if "generator" in state else state["order"]  # as 0.1 called it
+        self._generator.set_state(self._generator_state)
         if not self.batch:
             self._restore_random()
 

@@ -1,9 +1,17 @@
-"""The batches of an epoch as one process takes them: its share of each, in parts, from where the run was stopped.
+"""Resumable dataloader: the micro-batches of one process, from any batch of an epoch on.
 
-A batch is `batch_size` samples whatever the number of processes: each takes a share, and a loss that is a mean over
-samples is weighted by the share, so that the gradients of all add up to that of the whole batch. Every share is drawn
-from a seed of its own. So random augmentation does not depend on how many workers load it, and a run that goes on in
-the middle of an epoch skips what it has taken without loading it.
+A batch is `batch_size` samples whatever the number of processes. It is cut into `processes * accumulate` micro-batches:
+
+    batch      [s0 s1 s2 s3 s4 s5 s6 s7]          two processes, accumulate=2
+    process 0  [s0 s1]       [s4 s5]              places 0 and 2
+    process 1        [s2 s3]       [s6 s7]        places 1 and 3
+
+A loss that is a mean over samples is weighted by its share of the batch, so that the gradients of all micro-batches add
+up to that of the whole batch, uneven ones included.
+
+Each micro-batch is fetched under a seed made of run, epoch, batch and place. So random augmentation does not depend on
+how many workers load it or who loaded before, and a run that is resumed in the middle of an epoch skips the batches it
+has taken without loading them: the sampler draws the epoch's order again, and leaves out the first ones.
 """
 
 from __future__ import annotations
@@ -21,32 +29,32 @@ from tangential.experiments.training.devices import placed
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-Part = tuple[float, Any]
+MicroBatch = tuple[float, Any]
 """The share of the batch that this is, from 0 to 1, and the samples."""
 
 
-class Feed:
-    """The training batches of a process.
+class ResumableLoader:
+    """Training batches of one process, as micro-batches.
 
     Args:
         loader: The task's own.
         seed: The run's.
         fabric: Which process this is of how many, and on which device.
-        parts: How many pieces each process takes a batch in, to need less memory.
+        accumulate: How many micro-batches each process takes a batch in, to need less memory.
 
     Raises:
         ValueError: The batches cannot be split as asked.
     """
 
-    def __init__(self, loader: DataLoader[Any], *, seed: int, fabric: Fabric, parts: int = 1) -> None:
+    def __init__(self, loader: DataLoader[Any], *, seed: int, fabric: Fabric, accumulate: int = 1) -> None:
         self._fabric = fabric
-        self._parts = parts
-        self._shares = None
+        self._accumulate = accumulate
+        self._sampler = None
         self._loader = loader
         if loader.batch_sampler is not None and not isinstance(loader.dataset, IterableDataset):
-            shares = Shares(loader.batch_sampler, seed, fabric.global_rank, fabric.world_size, parts)
-            self._shares, self._loader = shares, _rebuilt(loader, shares)
-        elif fabric.world_size * parts > 1:
+            sampler = ShardSampler(loader.batch_sampler, seed, fabric.global_rank, fabric.world_size, accumulate)
+            self._sampler, self._loader = sampler, _rebuilt(loader, sampler)
+        elif fabric.world_size * accumulate > 1:
             raise ValueError(
                 "this task's data come as a stream, which cannot be split; use one process and accumulate=1"
             )
@@ -55,23 +63,25 @@ class Feed:
     def __len__(self) -> int:
         return self._steps
 
-    def epoch(self, number: int, *, taken: int = 0, ready: Callable[[], None] = lambda: None) -> Iterator[list[Part]]:
-        """Give the parts of each batch.
+    def epoch(
+        self, number: int, *, taken: int = 0, ready: Callable[[], None] = lambda: None
+    ) -> Iterator[list[MicroBatch]]:
+        """Iterate over the rest of an epoch; each item is the micro-batches of one batch.
 
         Args:
             number: Which epoch, from 0: it decides the seeds.
             taken: How many batches were taken before.
             ready: Called once the order is drawn and those are skipped.
         """
-        parts = self._sampled(number, taken, ready) if self._shares else self._streamed(taken, ready)
+        micro_batches = self._sampled(number, taken, ready) if self._sampler else self._streamed(taken, ready)
         for _ in range(taken, self._steps):
-            yield [next(parts) for _ in range(self._parts)]
-        for _ in parts:  # a sampler may draw its last numbers when it ends
+            yield [next(micro_batches) for _ in range(self._accumulate)]
+        for _ in micro_batches:  # a sampler may draw its last numbers when it ends
             raise ValueError(f"the task's loader has more batches than the {self._steps} it announced")
 
-    def _sampled(self, number: int, taken: int, ready: Callable[[], None]) -> Iterator[Part]:
-        assert self._shares is not None
-        self._shares.epoch, self._shares.taken = number, taken
+    def _sampled(self, number: int, taken: int, ready: Callable[[], None]) -> Iterator[MicroBatch]:
+        assert self._sampler is not None
+        self._sampler.epoch, self._sampler.taken = number, taken
         loaded = iter(self._loader)
         first = next(loaded, None)  # only now is the order drawn
         ready()
@@ -80,7 +90,7 @@ class Feed:
             yield weight, placed(self._fabric, samples)
             first = next(loaded, None)
 
-    def _streamed(self, taken: int, ready: Callable[[], None]) -> Iterator[Part]:
+    def _streamed(self, taken: int, ready: Callable[[], None]) -> Iterator[MicroBatch]:
         loaded = iter(self._loader)
         for _ in range(taken):
             next(loaded)
@@ -89,14 +99,25 @@ class Feed:
             yield 1.0, placed(self._fabric, samples)
 
 
-class Shares(Sampler[list[Any]]):
-    """One process's parts of every batch: the seed and the weight of a part, then the numbers of its samples."""
+class ShardSampler(Sampler[list[Any]]):
+    """Batch sampler of one process: for each micro-batch `[(seed, share of the batch), *indices of its samples]`.
 
-    def __init__(self, batches: Iterable[Sequence[int]], seed: int, rank: int, processes: int, parts: int) -> None:
+    Args:
+        batches: The sampler of whole batches, the same in every process.
+        seed: The run's.
+        rank: Which process this is.
+        processes: Of how many.
+        accumulate: Micro-batches that each takes of a batch.
+
+    Raises:
+        ValueError: The last batch of an epoch, the smallest, has too few samples to be split.
+    """
+
+    def __init__(self, batches: Iterable[Sequence[int]], seed: int, rank: int, processes: int, accumulate: int) -> None:
         self._batches = batches
         self._seed = seed
-        self._places = [part * processes + rank for part in range(parts)]
-        self._shares = processes * parts
+        self._places = [turn * processes + rank for turn in range(accumulate)]
+        self._shares = processes * accumulate
         self.epoch = 0
         self.taken = 0
         self._check_last()
@@ -114,7 +135,7 @@ class Shares(Sampler[list[Any]]):
                 yield [(seed, len(numbers) / len(batch)), *numbers]
 
     def _check_last(self) -> None:
-        """Say of the last batch of an epoch, the smallest, that it cannot be shared, before the epoch is spent."""
+        """Refuse a last batch that is too small at once, before an epoch is spent."""
         if type(self._batches) is not BatchSampler:
             return
         size, samples = self._batches.batch_size, len(self._batches.sampler)  # type: ignore[arg-type]
@@ -124,17 +145,17 @@ class Shares(Sampler[list[Any]]):
             raise ValueError(_too_small(smallest, self._shares))
 
 
-class Seeded(Dataset[Part]):
-    """A data set whose every fetch draws from the seed that comes with it, and leaves the generators as they were."""
+class SeededDataset(Dataset[MicroBatch]):
+    """Dataset whose every fetch draws from the seed that comes with it, and leaves the generators as they were."""
 
     def __init__(self, data: Any, collate: Callable[[Any], Any]) -> None:
         self._data = data
         self._collate = collate
 
-    def __getitem__(self, key: Any) -> Part:
-        raise TypeError("a seeded data set is fetched a part at a time")
+    def __getitem__(self, key: Any) -> MicroBatch:
+        raise TypeError("a seeded dataset is fetched a micro-batch at a time")
 
-    def __getitems__(self, keys: list[Any]) -> Part:
+    def __getitems__(self, keys: list[Any]) -> MicroBatch:
         (seed, weight), *numbers = keys
         before = torch.get_rng_state()
         _seed_all(seed)
@@ -144,12 +165,12 @@ class Seeded(Dataset[Part]):
         return weight, samples
 
 
-def _rebuilt(loader: DataLoader[Any], shares: Shares) -> DataLoader[Part]:
-    """The same loader over a process's shares."""
+def _rebuilt(loader: DataLoader[Any], sampler: ShardSampler) -> DataLoader[MicroBatch]:
+    """The same loader over a process's micro-batches."""
     return DataLoader(
-        Seeded(loader.dataset, loader.collate_fn),
-        batch_sampler=shares,
-        collate_fn=_as_it_is,
+        SeededDataset(loader.dataset, loader.collate_fn),
+        batch_sampler=sampler,
+        collate_fn=_collated,
         num_workers=loader.num_workers,
         pin_memory=loader.pin_memory,
         timeout=loader.timeout,
@@ -161,7 +182,8 @@ def _rebuilt(loader: DataLoader[Any], shares: Shares) -> DataLoader[Part]:
     )
 
 
-def _as_it_is(samples: Any) -> Any:
+def _collated(samples: Any) -> Any:
+    """What `SeededDataset` gives is collated already; workers need a function that can be pickled."""
     return samples
 
 

@@ -1,4 +1,12 @@
-"""The telemetry of a run: what each step did to its weights, in the run folder, and which of them are invariant."""
+"""Telemetry of a run: what steps did to its weights, in `telemetry.jsonl`, and which weights are scale-invariant.
+
+A task may have several objectives, each with an optimizer of its own, and `watch` measures one optimizer. So the
+records that the optimizers' watches make in a step wait in `_taken` until the step is over; then they become one
+record, in which every weight stands once, under its name in the model.
+
+The scale-invariance of the weights is a property of the model and not of a run. It is analysed once for each task in a
+process, on a model of its own and with the random state put back, and kept in the run folder.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +25,8 @@ from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.settings.record import describe
 from tangential.experiments.task import Task
 from tangential.experiments.training.devices import placed
-from tangential.experiments.training.loop import Plan, Training
+from tangential.experiments.training.loop import Training
+from tangential.experiments.training.plan import Plan
 from tangential.invariances import Invariances, find_invariances
 from tangential.telemetry import JsonLines, watch
 from tangential.telemetry.metrics import over_weights
@@ -27,23 +36,23 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 RECORDS = 100
-"""Records of a run that does not say how often: so many or more, and fewer than twice as many."""
+"""Records of a run without `watch_every`: so many or more, and fewer than twice as many."""
 
 SAMPLES = 4
 """Samples of the batch that a model's invariances are found with."""
 
 _log = logging.getLogger("tangential")
-_answers: dict[str, str | None] = {}
+_analyses: dict[str, str | None] = {}
 
 
-class Recording:
-    """The records of one training, one per watched step, whatever the number of its optimizers.
+class RunTelemetry:
+    """Records of one training, one per watched step, whatever the number of its optimizers.
 
     Args:
         training: What is watched.
         folder: Where the records go.
         every: Record each so many steps; None for some `RECORDS` in the whole run, 0 for none.
-        invariances: What is known of the model's weights.
+        invariances: Which of the model's weights are scale-invariant.
     """
 
     def __init__(
@@ -65,14 +74,14 @@ class Recording:
             name: self._held.enter_context(watch(optimizer, **each)) for name, optimizer in optimizers.items()
         }
 
-    def __enter__(self) -> Recording:
+    def __enter__(self) -> RunTelemetry:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._held.close()
 
     def write(self) -> None:
-        """Write what was recorded of the step that was just taken, if anything was."""
+        """Write the record of the step that was just taken, if it was recorded."""
         if self._taken:
             weights = {name: figures for record in self._taken for name, figures in record["weights"].items()}
             place = {"step": self._training.step, "epoch": self._training.epoch + 1}
@@ -80,51 +89,51 @@ class Recording:
             self._taken.clear()
 
     def rewind(self) -> None:
-        """Drop what lies beyond the step where the training is; for one process to call."""
+        """Drop the records beyond the step where the training is; called in the first process alone."""
         self._file.rewind(self._training.step)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to record the same."""
+        """State that the next records depend on."""
         return {name: each.state_dict() for name, each in self._watched.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Load what `state_dict` gave."""
         for name, each in self._watched.items():
             each.load_state_dict(state[name])
 
 
-def invariances(plan: Plan, folder: RunFolder, fabric: Fabric) -> Invariances | None:
-    """Find which weights of a run's model are scale-invariant, once, and keep the answer in its folder.
+def run_invariances(plan: Plan, folder: RunFolder, fabric: Fabric) -> Invariances | None:
+    """Scale-invariance of a run's weights, from its folder, or found now and kept there.
 
-    Runs of one task in one process share the answer, for it depends on the model and not on its weights.
+    Runs of one task in one process share the analysis, for it depends on the model and not on its weights.
 
     Returns:
-        The answer; None where `find_invariances` cannot analyse the model, of which a warning says why.
+        The invariances; None where `find_invariances` cannot analyse the model, of which a warning says why.
 
     Raises:
-        ValueError: The folder's answer is broken.
+        ValueError: The folder's file is broken.
     """
     if not folder.invariances.exists():
         key = json.dumps([describe(plan.task), plan.batch_size])
-        if key not in _answers:
-            _answers[key] = _answer(plan, fabric)
-        answer = _answers[key]
-        if answer is None:
+        if key not in _analyses:
+            _analyses[key] = _analysed(plan, fabric)
+        found = _analyses[key]
+        if found is None:
             return None
-        replace_text(folder.invariances, answer)
+        replace_text(folder.invariances, found)
     try:
         return Invariances.from_json(folder.invariances.read_text())
     except (KeyError, TypeError, ValueError) as error:
         raise corrupt(folder.invariances, str(error)) from error
 
 
-def _answer(plan: Plan, fabric: Fabric) -> str | None:
-    """What is found as JSON: from the model's outputs, or from the losses if those feel more of its weights."""
+def _analysed(plan: Plan, fabric: Fabric) -> str | None:
+    """The analysis as JSON: of the model's outputs, or of the losses if those depend on more of its weights."""
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     found: list[Invariances] = []
     reason = ""
     with warnings.catch_warnings(), torch.random.fork_rng(devices):
-        warnings.simplefilter("ignore")  # the answer itself tells what is doubtful
+        warnings.simplefilter("ignore")  # doubtful verdicts are marked in the result
         model = fabric.to_device(plan.task.model())
         generator, size = torch.Generator().manual_seed(plan.seed), min(plan.batch_size, SAMPLES)
         batch = placed(fabric, next(iter(plan.task.batches("train", batch_size=size, generator=generator))))
@@ -142,7 +151,7 @@ def _answer(plan: Plan, fabric: Fabric) -> str | None:
 
 
 def _outputs(model: nn.Module, batch: Any) -> Any:
-    """What a model that is called with its inputs alone makes of a batch whose inputs stand first."""
+    """Outputs of a model that is called with its inputs alone, which stand first in a batch."""
     return model(batch[0])
 
 

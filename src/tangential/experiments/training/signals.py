@@ -1,4 +1,4 @@
-"""How a command is told to stop: at the first Ctrl-C or SIGTERM a run finishes its step and saves, then it ends."""
+"""Signals: at the first Ctrl-C or SIGTERM a run finishes its step and is saved; a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 class Stopped(BaseException):
-    """A run was told to stop; it can be resumed.
+    """End of a run by a signal; the run can be resumed.
 
     Args:
-        signum: The signal that said so.
+        signum: The signal.
 
     Example:
         >>> str(Stopped(signal.SIGTERM)), Stopped(signal.SIGTERM).code
@@ -27,7 +27,13 @@ class Stopped(BaseException):
 
 
 class Stop:
-    """Remembers that a signal came; use it in a `with` statement around what is to finish its step first."""
+    """Holder of the signal that came, for use in a `with` statement around what has to finish its step first.
+
+    It has no truth value of its own: `stop or Stop()` would be a fresh one that no signal reaches.
+
+    Attributes:
+        signum: The signal, 0 before one came.
+    """
 
     def __init__(self) -> None:
         self.signum = 0
@@ -43,9 +49,6 @@ class Stop:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for each, handler in self._before.items():
             signal.signal(each, handler)
-
-    def __bool__(self) -> bool:
-        return bool(self.signum)
 
     def check(self) -> None:
         """Raise `Stopped` if a signal came."""
