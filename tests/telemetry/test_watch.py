@@ -12,10 +12,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tangential import SGDP, AdamP, Blocks, find_invariances, watch
-from tangential.telemetry.block_rows import CPU_PIECE
+from tangential.blocks import CPU_CHUNK
+from tangential.telemetry.equilibrium import adamw_rotation, projected_rotation, sgd_rotation
 from tangential.telemetry.measuring import Measurement
-from tangential.telemetry.metrics import FIGURES
-from tangential.telemetry.rotation import adamw_rotation, projected_rotation, sgd_rotation
+from tangential.telemetry.metrics import METRICS
 
 SIGNED = ("radial_update", "radial_momentum")
 MOMENTA = ("exp_avg", "momentum_buffer")
@@ -100,7 +100,7 @@ class Reference:
         columns = zip(*rows, strict=True)
         return {
             name: None if math.isnan(sum(x)) else _mean(x) if name in SIGNED else _mean([y * y for y in x]) ** 0.5
-            for name, x in zip(FIGURES, columns, strict=True)
+            for name, x in zip(METRICS, columns, strict=True)
         }
 
     def _block(self, p, m, span):
@@ -381,21 +381,21 @@ def test_our_optimizers_are_measured_without_a_copy(blocks):
     now = Measurement(optimizer, _watched(optimizer), limit=0, turn=0)
     with Largest() as largest:
         now.with_closure((optimizer,), {})
-        (part,) = now.parts()
-    assert part.sums.isfinite().all()
-    assert largest.elements <= CPU_PIECE < w.numel()
+        (found,) = now.sums()
+    assert found.sums.isfinite().all()
+    assert largest.elements <= CPU_CHUNK < w.numel()
 
 
 def _watched(optimizer):
-    return watch(optimizer)._roster.watched()
+    return watch(optimizer)._watch_list.weights()
 
 
 @pytest.mark.parametrize("limit", [0, 10, 100, 1000, 3000, 10**6])
 def test_others_copy_no_more_than_the_limit(limit):
     weights = [nn.Parameter(torch.randn(shape)) for shape in ((40, 30), (4, 10), (2, 900), (7, 5, 3))]
     optimizer = torch.optim.AdamW(weights)
-    groups = Measurement(optimizer, _watched(optimizer), limit=limit, turn=1)
-    assert sum(0 if copy.before is None else copy.before.numel() for copy in groups._copies) <= limit
+    measurement = Measurement(optimizer, _watched(optimizer), limit=limit, turn=1)
+    assert sum(0 if copy.before is None else copy.before.numel() for copy in measurement._snapshots) <= limit
 
 
 def test_beyond_the_limit_blocks_are_sampled_evenly_and_the_norm_is_whole():

@@ -1,9 +1,9 @@
-"""Norms and effective steps of whole weights, from pairs of copies and from `watch`."""
+"""Norms and effective steps of whole weights."""
 
 import pytest
 import torch
 
-from tangential import AdamP, watch
+from tangential import AdamP
 from tangential.telemetry import directions, effective_step, matrices, mean_norm
 from tangential.telemetry.weight_norms import Movement
 
@@ -62,17 +62,15 @@ def test_measuring_nothing_is_refused():
 def test_movement_is_the_effective_step_of_every_step(make):
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 3))
-    optimizer = make(net.parameters())
-    with watch(optimizer, every=None, movement=True) as telemetry:
-        for _ in range(4):
-            net.zero_grad()
-            net(torch.randn(5, 1, 4, 4)).square().mean().backward()
-            before = directions(matrices(net.parameters()))
-            optimizer.step()
-            expected = effective_step(before, directions(matrices(net.parameters())))
-            assert float(telemetry.take_movement()) / 2 == pytest.approx(float(expected), rel=1e-5)
-    assert not telemetry.records and telemetry.step == 4
-    assert float(telemetry.take_movement()) == 0.0, "no step was taken since"
+    optimizer, weights, movement = make(net.parameters()), matrices(net.parameters()), Movement()
+    movement.before(weights)
+    for _ in range(4):
+        net.zero_grad()
+        net(torch.randn(5, 1, 4, 4)).square().mean().backward()
+        before = directions(weights)
+        optimizer.step()
+        expected = effective_step(before, directions(weights))
+        assert float(movement.after(weights)) / 2 == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64, torch.complex64])
@@ -82,12 +80,7 @@ def test_movement_agrees_with_directions_at_the_edges(pair, dtype):
     old, new = (scale * torch.randn(3, 4, dtype=dtype) for scale in pair)
     movement = Movement()
     movement.before([old])
-    movement.after([new])
+    found = movement.after([new])
     wide = torch.promote_types(dtype, torch.float64)
     units = [w.to(wide) / w.to(wide).norm() if w.any() else w.to(wide) for w in (old, new)]
-    assert float(movement.take()) == pytest.approx(float((units[1] - units[0]).norm()), rel=1e-5, abs=1e-6)
-
-
-def test_movement_needs_to_be_asked_for():
-    with pytest.raises(RuntimeError, match="movement=True"):
-        watch(torch.optim.SGD([torch.ones(2, 2, requires_grad=True)])).take_movement()
+    assert float(found) == pytest.approx(float((units[1] - units[0]).norm()), rel=1e-5, abs=1e-6)

@@ -17,7 +17,7 @@ LONGEST = 1 << 26
 
 
 def json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any, int]]:
-    """Every whole line of a JSON-lines file, read one at a time.
+    r"""Every whole line of a JSON-lines file, read one at a time.
 
     Args:
         path: The file; without it there are no lines.
@@ -33,7 +33,7 @@ def json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any, int]]:
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
-        >>> _ = path.write_bytes(b'{"epoch": 1}\\n{"epo')
+        >>> _ = path.write_bytes(b'{"epoch": 1}\n{"epo')
         >>> list(json_lines(path))
         [(1, {'epoch': 1}, 13)]
     """

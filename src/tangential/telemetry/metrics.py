@@ -1,4 +1,8 @@
-"""From the sums of a step to what people read: figures per block, per weight, and over all weights. On the host."""
+"""Metrics of a step from its sums, on the host: per block, per weight, and over all weights.
+
+SUMS `(7, blocks)`   -- per_block -->   METRICS `(7, blocks)`   -- of_weight -->   one number each
+-- over_weights -->   median and quantiles
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-FIGURES = (
+METRICS = (
     "relative_update",
     "effective_step",
     "angle",
@@ -23,22 +27,22 @@ SIGNED = ("radial_update", "radial_momentum")
 QUANTILES = {"q10": 0.1, "median": 0.5, "q90": 0.9}
 
 Detail = Literal["summary", "weights", "quantiles", "blocks"]
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 
 
 def per_block(sums: Tensor) -> Tensor:
-    """The figures of every block, `(7, blocks)` sums to `(7, blocks)` in the order of `FIGURES`.
+    """Metrics of every block, `(7, blocks)` sums to `(7, blocks)` in the order of `METRICS`.
 
     Nothing is taken from a rounded cosine: with the radial part `r` and the tangential part `t` of the update, both in
     units of `|w|`, the angle is `arctan(t / (1 + r))`, exact for small ones too. A block without length has no
-    direction, so its figures are NaN.
+    direction, so its metrics are NaN.
 
     Args:
         sums: `ww, dd, wd, gg, wg, mm, wm` of each block, in float64.
 
     Example:
         >>> quarter = torch.tensor([[4.0, 8.0, -4.0, 1.0, 0.0, 1.0, -2.0]], dtype=torch.float64).T
-        >>> dict(zip(FIGURES, [round(x, 4) for x in per_block(quarter).flatten().tolist()]))["angle"]
+        >>> dict(zip(METRICS, [round(x, 4) for x in per_block(quarter).flatten().tolist()]))["angle"]
         1.5708
     """
     ww, dd, wd, gg, wg, mm, wm = sums
@@ -53,37 +57,37 @@ def per_block(sums: Tensor) -> Tensor:
     return torch.stack([relative, step, angle, tangential, gradient, radial, momentum])
 
 
-def of_weight(blocks: Tensor, detail: Detail) -> Figures:
-    """One weight's figures from those of its blocks, which may be NaN, `(7, blocks)`.
+def of_weight(blocks: Tensor, detail: Detail) -> Metrics:
+    """Metrics of one weight from those of its blocks, which may be NaN, `(7, blocks)`.
 
     Args:
         blocks: What `per_block` gave.
         detail: With "quantiles" or "blocks", the spread over blocks or every block comes along.
 
     Returns:
-        A number, or None if no block has one, per figure.
+        A number, or None if no block has one, per metric.
     """
     known = torch.where(blocks.isfinite(), blocks, torch.nan)
     square, mean = known.square().nanmean(1).sqrt().tolist(), known.nanmean(1).tolist()
-    found: Figures = {
-        name: number(mean[i] if name in SIGNED else square[i]) for i, name in enumerate(FIGURES)
+    found: Metrics = {
+        name: number(mean[i] if name in SIGNED else square[i]) for i, name in enumerate(METRICS)
     }  # fmt: skip
     if detail == "blocks":
-        found["per_block"] = dict(zip(FIGURES, [[number(x) for x in row] for row in known.tolist()], strict=True))
+        found["per_block"] = dict(zip(METRICS, [[number(x) for x in row] for row in known.tolist()], strict=True))
     elif detail == "quantiles" and known.shape[1] > 1:
         levels = known.new_tensor(list(QUANTILES.values()))
         rows = torch.nanquantile(known, levels, dim=1).t().tolist()
-        found["quantiles"] = dict(zip(FIGURES, [[number(x) for x in row] for row in rows], strict=True))
+        found["quantiles"] = dict(zip(METRICS, [[number(x) for x in row] for row in rows], strict=True))
     return found
 
 
-def over_weights(weights: dict[str, Figures]) -> dict[str, dict[str, float]]:
-    """Median and quantiles of each figure over the weights that have it; a figure that none has is left out."""
+def over_weights(weights: dict[str, Metrics]) -> dict[str, dict[str, float]]:
+    """Median and quantiles of each metric over the weights that have it; a metric that none has is left out."""
     found = {}
-    for name in ("norm", *FIGURES, "equilibrium_angle"):
+    for name in ("norm", *METRICS, "equilibrium_angle"):
         values = [own[name] for own in weights.values() if own[name] is not None]
         if values:
-            column = torch.tensor(values, dtype=torch.float64)
+            column = torch.tensor(values, dtype=torch.float64, device="cpu")
             levels = column.new_tensor(list(QUANTILES.values()))
             found[name] = dict(zip(QUANTILES, torch.quantile(column, levels).tolist(), strict=True))
     return found

@@ -1,22 +1,24 @@
-"""Records: plain dictionaries, one per recorded step."""
+"""Records: plain dictionaries of numbers and names, one per recorded step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tangential.telemetry.block_sums import Part, gathered
+from tangential.invariances.parameter_names import unprefixed
+from tangential.telemetry.block_sums import BlockSums, Gathered, gathered
 from tangential.telemetry.equilibrium import equilibrium_angle
-from tangential.telemetry.metrics import Detail, Figures, number, of_weight, over_weights, per_block
+from tangential.telemetry.metrics import Detail, Metrics, number, of_weight, over_weights, per_block
 
 Record = dict[str, Any]
 
 
 class Recorder:
-    """Makes records of what was measured, and remembers what was projected last.
+    """Makes records of measured steps, and counts how often the decision to project a weight changes.
 
     Args:
         optimizer: Whose steps.
@@ -27,18 +29,18 @@ class Recorder:
         self.count = 0
         self._optimizer = optimizer
         self._detail: Detail = detail
-        self._said: dict[str, tuple[bool, int]] = {}
+        self._last: dict[str, tuple[bool, int]] = {}  # by name without wrappers' prefixes
 
     def flips(self) -> dict[str, list[Any]]:
-        """What was projected last and how often that changed, by name."""
-        return {name: [*said] for name, said in self._said.items()}
+        """Whether each weight was projected last, and how often that changed, by name."""
+        return {name: [*last] for name, last in self._last.items()}
 
-    def load_flips(self, flips: dict[str, list[Any]]) -> None:
+    def load_flips(self, flips: Mapping[str, Any]) -> None:
         """Go on from what `flips` gave."""
-        self._said = {name: (bool(said), int(count)) for name, (said, count) in flips.items()}
+        self._last = {unprefixed(name): (bool(last), int(count)) for name, (last, count) in flips.items()}
 
-    def record(self, parts: list[Part], *, step: int, epoch: int | None) -> Record | None:
-        """Read the parts back, which waits for the device once.
+    def record(self, sums: list[BlockSums], *, step: int, epoch: int | None) -> Record | None:
+        """Read the sums back, which waits for the device once.
 
         Returns:
             The record, or None if no step was taken: nothing had a gradient, or a gradient scaler skipped it.
@@ -46,43 +48,42 @@ class Recorder:
         rates = [group.get("lr", 0.0) for group in self._optimizer.param_groups]
         skip = getattr(self._optimizer, "found_inf", None)  # a GradScaler leaves the skipping to some fused optimizers
         extras = [x for x in (*rates, skip) if isinstance(x, Tensor)]
-        rows, values = gathered(parts, extras)
-        if not parts or (isinstance(skip, Tensor) and values[-1]) or _stood_still([sums for _, sums, *_ in rows]):
+        found, values = gathered(sums, extras)
+        if not found or (isinstance(skip, Tensor) and values[-1]) or _has_stood_still([each.sums for each in found]):
             return None
         self.count += 1
         numbers = iter(values)
         known = [next(numbers) if isinstance(lr, Tensor) else float(lr) for lr in rates]
         lr_of = {id(group): lr for group, lr in zip(self._optimizer.param_groups, known, strict=True)}
-        weights = {
-            part.one.name: self._entry(part, sums, whole, fired, lr_of[id(part.one.group)])
-            for part, sums, whole, fired in rows
-        }
+        weights = {each.weight.name: self._entry(each, lr_of.get(id(each.weight.group), math.nan)) for each in found}
         record: Record = {"step": step, "epoch": epoch, "summary": over_weights(weights)}
         return record if self._detail == "summary" else {**record, "weights": weights}
 
-    def _entry(self, part: Part, sums: Tensor, whole: float, fired: bool, lr: float) -> Figures:
-        one = part.one
-        projected, flips = (None, None) if part.projected is None else self._count_flips(one.name, fired)
-        predicts = not one.variant and (one.weight.ndim > 1 or one.kind is not None)
+    def _entry(self, found: Gathered, lr: float) -> Metrics:
+        weight = found.weight
+        flips = None if found.projected is None else self._count_flips(unprefixed(weight.name), found.projected)
+        predicts = not weight.variant and (weight.tensor.ndim > 1 or weight.kind is not None)
         return {
-            "kind": one.kind,
-            "blocks": sums.shape[1],
-            "norm": number(math.sqrt(whole)) if whole >= 0 else None,
-            **of_weight(per_block(sums), self._detail),
-            "projected": projected,
+            "kind": weight.kind,
+            "blocks": found.sums.shape[1],
+            "norm": number(math.sqrt(found.norm_squared)) if found.norm_squared >= 0 else None,
+            **of_weight(per_block(found.sums), self._detail),
+            "projected": found.projected,
             "flips": flips,
-            "equilibrium_angle": equilibrium_angle(self._optimizer, one.group, lr=lr, projected=fired)
+            "equilibrium_angle": equilibrium_angle(
+                self._optimizer, weight.group, lr=lr, projected=bool(found.projected)
+            )
             if predicts
             else None,
         }
 
-    def _count_flips(self, name: str, fired: bool) -> tuple[bool, int]:
-        last, count = self._said.get(name, (fired, 0))
-        self._said[name] = (fired, count + (last != fired))
-        return self._said[name]
+    def _count_flips(self, name: str, projected: bool) -> int:
+        last, count = self._last.get(name, (projected, 0))
+        self._last[name] = (projected, count + (last != projected))
+        return self._last[name][1]
 
 
-def _stood_still(sums: list[Tensor]) -> bool:
+def _has_stood_still(sums: list[Tensor]) -> bool:
     """Whether no weight moved at all though a gradient is not finite: the optimizer, or who calls it, skipped the step.
 
     A step of length zero with finite gradients is a step: the learning rate may be zero.

@@ -1,4 +1,11 @@
-"""The sums of a step of any other optimizer: from a copy of the weights before it, which is bounded."""
+"""Sums of any optimizer's step, measured from a bounded copy of the weights before it.
+
+    before the step   copy some or all blocks of `w`            `snapshots`
+    gradient there    sum `g.g` and `w.g` of the same rows      `Snapshot.read_gradient`
+    after the step    sum `w.w`, `d.d`, `w.d` with `d` the difference to what is stored, and `m.m`, `w.m`
+
+So what is reported is what the weight did, whoever changed it: the optimizer, its subclass, a hook or a scaler.
+"""
 
 from __future__ import annotations
 
@@ -9,117 +16,134 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.telemetry.block_rows import (
-    Cut,
-    cut,
-    elements_per_row,
-    invariant_spans,
-    pieces,
-    real,
-    row_dots,
-    to_float64,
-)
-from tangential.telemetry.block_sums import SUMS, Part
-from tangential.telemetry.watch_list import Watched
+from tangential.blocks import chunked_row_dots
+from tangential.telemetry.block_rows import BlockRows, block_rows, largest_block, real_rows, spans, to_float64
+from tangential.telemetry.block_sums import SUMS, BlockSums
+from tangential.telemetry.decision import Decision
+from tangential.telemetry.watch_list import WatchedWeight
 
 MOMENTA = ("exp_avg", "momentum_buffer")
-"""Keys of state that torch's, timm's and most other optimizers keep the first moment under."""
+"""Keys of state under which torch's, timm's and most other optimizers keep the first moment."""
 
 
 @dataclass(eq=False)
-class Copy:
+class Snapshot:
     """One weight before the step.
 
     Args:
-        one: The weight.
-        cut: The blocks that were copied; None if the limit left none of them.
+        weight: The weight.
+        rows: The blocks that were copied; None if the limit left none of them.
         before: The copy of their rows.
-        whole: `|w|^2` of the whole weight; None where the copy has all of it.
-        gradient: Row sums `gg, wg` of the copied rows, once the gradient is there.
+        norm_squared: `|w|^2` of the whole weight; None where the copy has all of it.
+        decision: What decides whether the step projects it; None for other optimizers than ours.
+        gradient: Row sums `g.g`, `w.g` of the copied rows, `(2, measured rows)`, once the gradient is there.
+        projected: Whether the step projects it; None if the optimizer is not ours.
     """
 
-    one: Watched
-    cut: Cut | None
+    weight: WatchedWeight
+    rows: BlockRows | None
     before: Tensor | None
-    whole: Tensor | None
+    norm_squared: Tensor | None
+    decision: Decision | None = None
     gradient: Tensor | None = None
+    projected: Tensor | bool | None = None
 
     @property
-    def stepped(self) -> bool:
+    def is_whole(self) -> bool:
+        """Whether every row was copied."""
+        return self.rows is not None and self.rows.rows is None
+
+    @property
+    def has_stepped(self) -> bool:
         """Whether there was a gradient to step with."""
         return self.gradient is not None
 
-    def see_gradient(self) -> None:
-        """Sum the gradient, which the step may change."""
-        g = self.one.weight.grad
-        if g is None:
-            self.gradient = None
-        elif self.cut is None or self.before is None or g.layout != torch.strided:
-            self.gradient = _nan(self.one.weight, 2, 1)
-        else:
-            found = (map(to_float64, piece) for piece in pieces(self.cut.dim, self.before, _rows_of(g, self.cut)))
-            self.gradient = torch.cat([row_dots((g, g), (w, g)) for w, g in found], 1)
+    def read_gradient(self, scale: Tensor | None) -> None:
+        """Sum the gradient. Called again, it replaces what was read before, unless the gradient is gone.
 
-    def part(self, state: dict[str, Any]) -> Part:
+        Args:
+            scale: What a `GradScaler` has multiplied it with, if the step is to undo that.
+        """
+        g = self.weight.tensor.grad
+        if g is None:
+            return
+        if g.layout != torch.strided or g.shape != self.weight.tensor.shape:
+            self.gradient = _nan(self.weight.tensor, 2, 1)
+            return
+        if self.decision is not None and (self.is_whole or self.projected is None):  # else the weight has moved since
+            before = self.before if self.is_whole and self.before is not None else self.weight.tensor
+            self.projected = self.decision.of(before, g, scale)
+        if self.rows is None or self.before is None:
+            self.gradient = _nan(self.weight.tensor, 2, 1)
+            return
+        self.gradient = chunked_row_dots([self.before, self.rows.of(real_rows(g))], _gradient_pairs, self.rows.dim)
+
+    def sums(self, state: dict[str, Any]) -> BlockSums:
         """Measure what the step did.
 
         Args:
             state: The optimizer's state of the weight.
         """
-        if self.cut is None or self.before is None:
-            assert self.whole is not None, "without a copy the norm was taken at once"
-            return Part(self.one, _nan(self.one.weight, len(SUMS), 0), self.whole)
-        momentum = _momentum(self.one.weight, state)
-        others = [] if momentum is None else [_rows_of(momentum, self.cut)]
-        found = []
-        for piece in pieces(self.cut.dim, self.before, _rows_of(self.one.weight, self.cut), *others):
-            w, new, *m = map(to_float64, piece)
-            d = new - w
-            moment = row_dots((m[0], m[0]), (w, m[0])) if m else w.new_full((2, len(w)), torch.nan)
-            found.append(torch.cat([row_dots((w, w), (d, d), (w, d)), moment]))
-        sums, gradient = torch.cat(found, 1), self.gradient
-        assert gradient is not None, "only weights that stepped are measured"
-        rows = torch.cat([sums[:3], gradient.expand(2, sums.shape[1]), sums[3:]])
-        return Part(self.one, self.cut.total(rows), sums[0].sum() if self.whole is None else self.whole)
+        assert self.gradient is not None, "only weights that stepped are measured"
+        if self.rows is None or self.before is None:
+            assert self.norm_squared is not None, "without a copy the norm was taken at once"
+            return BlockSums(self.weight, _nan(self.weight.tensor, len(SUMS), 0), self.norm_squared, self.projected)
+        momentum = _momentum(self.weight.tensor, state)
+        tensors = [self.weight.tensor] if momentum is None else [self.weight.tensor, momentum]
+        read = [self.before, *(self.rows.of(real_rows(x)) for x in tensors)]
+        found = chunked_row_dots(read, _step_pairs, self.rows.dim)
+        moments = found[3:] if momentum is not None else found.new_full((2, found.shape[1]), torch.nan)
+        rows = torch.cat([found[:3], self.gradient.expand(2, found.shape[1]), moments])
+        norm_squared = found[0].sum() if self.norm_squared is None else self.norm_squared
+        return BlockSums(self.weight, self.rows.lengths.total(rows), norm_squared, self.projected)
 
 
-def copies(watched: list[Watched], limit: int, turn: int) -> Iterator[Copy]:
+def _gradient_pairs(w: Tensor, g: Tensor) -> list[tuple[Tensor, Tensor]]:
+    w, g = to_float64(w), to_float64(g)
+    return [(g, g), (w, g)]
+
+
+def _step_pairs(*read: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """`ww, dd, wd`, and `mm, wm` where there is momentum."""
+    w, new, *momentum = map(to_float64, read)
+    d = new - w
+    return [(w, w), (d, d), (w, d), *(pair for m in momentum for pair in ((m, m), (w, m)))]
+
+
+def snapshots(weights: list[WatchedWeight], limit: int, turn: int) -> Iterator[Snapshot]:
     """Copy what will be needed of weights that are about to change.
 
     Args:
-        watched: The weights.
+        weights: The weights.
         limit: Elements that may be copied in all. Beyond it, blocks are sampled evenly from every weight, and a weight
             whose blocks no longer fit is left out this time.
         turn: Which weight comes first, so that every one gets its turn.
     """
-    total = sum(one.weight.numel() for one in watched)
+    total = sum(weight.tensor.numel() for weight in weights)
     left = limit
-    first = turn % len(watched) if watched else 0
-    found: dict[str, Copy] = {}
-    for one in watched[first:] + watched[:first]:
-        found[one.name] = copy = _copy(one, left, share=min(1.0, limit / max(1, total)))
-        left -= 0 if copy.before is None else copy.before.numel()
-    yield from (found[one.name] for one in watched)
+    first = turn % len(weights) if weights else 0
+    found: dict[int, Snapshot] = {}
+    for weight in weights[first:] + weights[:first]:
+        found[id(weight)] = snapshot = _snapshot(weight, left, share=min(1.0, limit / max(1, total)))
+        left -= 0 if snapshot.before is None else snapshot.before.numel()
+    yield from (found[id(weight)] for weight in weights)
 
 
-def _copy(one: Watched, left: int, share: float) -> Copy:
-    w = real(one.weight)
-    shape = tuple(w.shape)
-    spans = invariant_spans(shape, one.blocks) if w.numel() else []
-    if not spans:
-        return Copy(one, None, None, _square(w))
-    largest = max(stop - start for start, stop in spans) * elements_per_row(shape, one.blocks.dim)
-    most = min(max(1, int(len(spans) * share)), left // largest)
+def _snapshot(weight: WatchedWeight, left: int, share: float) -> Snapshot:
+    w = real_rows(weight.tensor)
+    largest = largest_block(weight.shape, weight.blocks)
+    count = len(spans(weight.shape, weight.blocks)) if largest else 0
+    most = min(max(1, int(count * share)), left // largest) if count else 0
     if not most:
-        return Copy(one, None, None, _square(w))
-    chosen = cut(shape, one.blocks, most, w.device)
-    return Copy(one, chosen, chosen.taken(w), None if chosen.rows is None else _square(w))
+        return Snapshot(weight, None, None, _norm_squared(w))
+    rows = block_rows(weight.shape, weight.blocks, most, w.device)
+    before = w.clone() if rows.rows is None else rows.of(w)
+    return Snapshot(weight, rows, before, None if rows.rows is None else _norm_squared(w))
 
 
-def _square(w: Tensor) -> Tensor:
+def _norm_squared(w: Tensor) -> Tensor:
     """`|w|^2`, 0-d."""
-    found = [to_float64(x).square().sum() for (x,) in pieces(0, w)] if w.numel() else []
-    return torch.stack([*found, _nan(w).new_zeros(())]).sum()
+    return chunked_row_dots([w], lambda x: [(to_float64(x), to_float64(x))]).sum()
 
 
 def _nan(like: Tensor, *shape: int) -> Tensor:
@@ -127,15 +151,10 @@ def _nan(like: Tensor, *shape: int) -> Tensor:
     return to_float64(torch.full(shape, torch.nan, device=like.device))
 
 
-def _rows_of(x: Tensor, chosen: Cut) -> Tensor:
-    """The measured rows, without a copy if they are all."""
-    x = real(x)
-    return x if chosen.rows is None else x.index_select(chosen.dim, chosen.rows)
-
-
 def _momentum(weight: Tensor, state: dict[str, Any]) -> Tensor | None:
     for key in MOMENTA:
         found = state.get(key)
-        if isinstance(found, Tensor) and found.shape == weight.shape and found.is_floating_point():
-            return found
+        if isinstance(found, Tensor) and found.shape == weight.shape and found.layout == torch.strided:
+            if found.is_floating_point() or found.is_complex():
+                return found
     return None

@@ -1,46 +1,55 @@
-"""Which weights of an optimizer are watched, under which name, and how each is cut into blocks."""
+"""Watched weights of an optimizer: the name of each, and the blocks that its metrics are of.
+
+The list is made anew at every record, so that groups that were added, state that was loaded and parameters that were
+exchanged under way are in it. A weight keeps its name as long as it can be recognised: by its identity, or, where the
+parameter object was exchanged for another of the same shape, by its place in the groups.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from tangential.blocks import Blocks
 from tangential.invariances.verdicts import kind_and_label
 from tangential.optimizers.validation import is_sharded
-from tangential.telemetry.block_rows import real
+from tangential.telemetry.names import BlocksByName, Names, parameters_by_name
 
-Names = Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]
 Where = Callable[[str, Tensor], bool]
+Place = tuple[int, int]
+"""Number of the group, and index in it."""
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
+class WatchedWeight:
     """One weight.
 
     Args:
-        name: What records call it.
-        weight: The parameter.
+        name: Its key in records.
+        tensor: The parameter.
+        shape: The parameter's shape, with one dimension at least and complex numbers as pairs.
         group: Its parameter group, for learning rate and decay.
-        blocks: The blocks its figures are of.
+        blocks: The blocks that its metrics are of.
         kind: What is known to be invariant: "channel", "groups", "layer" or "partial". None if nothing is known.
         variant: Whether it is known not to be invariant.
     """
 
     name: str
-    weight: Tensor
+    tensor: Tensor
+    shape: tuple[int, ...]
     group: dict[str, Any]
     blocks: Blocks
     kind: str | None
     variant: bool
 
 
-class Roster:
-    """The watched weights of an optimizer, asked for anew at every record, so that later groups are in it.
+class WatchList:
+    """The watched weights of an optimizer.
 
     Args:
         optimizer: Whose parameters.
@@ -49,8 +58,8 @@ class Roster:
         where: Which weights to watch; by default those with two dimensions or more, or known blocks.
 
     Raises:
-        TypeError: Names or invariances of another kind.
-        ValueError: A sharded parameter, blocks that do not fit a shape, or invariances without names.
+        TypeError: Names or invariances of another type.
+        ValueError: A sharded parameter, blocks that do not fit a shape, or names that match nothing.
     """
 
     def __init__(
@@ -61,87 +70,100 @@ class Roster:
         where: Where | None,
     ) -> None:
         self._optimizer = optimizer
-        self._invariances = _checked_invariances(invariances)
         self._where = where
-        self._names = _by_identity(names)
-        self._known: dict[int, Watched] = {}
-        if invariances and not self._names and not any("param_names" in group for group in optimizer.param_groups):
-            raise ValueError("watch: invariances need names to be looked up by; pass names=model.named_parameters()")
-        self.watched()
+        self._names = parameters_by_name(names)  # kept whole, so that an id stays that of its parameter
+        self._known: dict[int, WatchedWeight] = {}
+        self._places: dict[Place, WatchedWeight] = {}
+        self._invariances = BlocksByName(invariances)
+        self._check_names(given=names is not None)
+        self.weights()
 
-    def watched(self) -> list[Watched]:
+    def weights(self) -> list[WatchedWeight]:
         """All weights that are watched now, in the optimizer's order."""
-        found: list[Watched] = []
-        for number, group in enumerate(self._optimizer.param_groups):
-            for index, weight in enumerate(group["params"]):
-                known = self._known.get(id(weight))
-                if known is None or known.group is not group:
-                    known = self._known[id(weight)] = self._made(weight, group, number, index)
-                if weight.requires_grad and self._wanted(known):
-                    found.append(known)
-        return found
+        places = {
+            (number, index): tensor
+            for number, group in enumerate(self._optimizer.param_groups)
+            for index, tensor in enumerate(group["params"])
+            if not is_lazy(tensor)  # it has no shape before the first batch
+        }
+        present = {id(tensor) for tensor in places.values()}
+        known: dict[int, WatchedWeight] = {}
+        for place, tensor in places.items():
+            known[id(tensor)] = self._kept(tensor, place) or self._made(tensor, place, present)
+            self._places[place] = known[id(tensor)]
+        self._known = known
+        return [weight for weight in known.values() if weight.tensor.requires_grad and self._is_wanted(weight)]
 
-    def _wanted(self, one: Watched) -> bool:
+    def _kept(self, tensor: Tensor, place: Place) -> WatchedWeight | None:
+        """What is known of the tensor, if its group and its shape are still the same."""
+        known = self._known.get(id(tensor))
+        if known is None or known.tensor is not tensor or known.group is not self._optimizer.param_groups[place[0]]:
+            return None
+        return known if known.shape == _real_shape(tensor) else None
+
+    def _is_wanted(self, weight: WatchedWeight) -> bool:
         if self._where is not None:
-            return bool(self._where(one.name, one.weight))
-        return one.weight.ndim > 1 or one.kind is not None
+            return bool(self._where(weight.name, weight.tensor))
+        return weight.tensor.ndim > 1 or weight.kind is not None
 
-    def _made(self, weight: Tensor, group: dict[str, Any], number: int, index: int) -> Watched:
-        given = group.get("param_names")
-        default = given[index] if given else f"{number}.{index}"
-        name = self._names[id(weight)][0] if id(weight) in self._names else self._unused(default, number, index)
-        if is_sharded(weight):
+    def _made(self, tensor: Tensor, place: Place, present: set[int]) -> WatchedWeight:
+        group = self._optimizer.param_groups[place[0]]
+        name = self._name(tensor, place, present)
+        if is_sharded(tensor):
             raise ValueError(
                 f"watch: parameter {name!r} is sharded (DTensor or FSDP): one process holds a part of each block, so"
                 " norms and angles would be those of the part. Watch an unsharded run (DistributedDataParallel works)"
             )
-        blocks = self._blocks_of(name, group)
-        shape = tuple(real(weight).shape)
-        if isinstance(blocks, Blocks):
-            try:
-                blocks.check(shape)
-            except ValueError as error:
-                raise ValueError(f"watch: parameter {name!r}: {error}") from None
-            kind = kind_and_label(blocks, shape)[0] if weight.numel() else None
-            return Watched(name, weight, group, blocks, kind, variant=False)
-        whole = Blocks(size=None) if weight.ndim < 2 else Blocks()
-        return Watched(name, weight, group, whole, None, variant=blocks is None)
+        found, blocks = self._invariances.find(name)
+        if not found:
+            blocks = group["blocks"] if isinstance(group.get("blocks"), Blocks) else None
+        shape = _real_shape(tensor)
+        if blocks is None:
+            whole = Blocks(size=None) if tensor.ndim < 2 else Blocks()
+            return WatchedWeight(name, tensor, shape, group, whole, kind=None, variant=found)
+        try:
+            blocks.check(shape)
+        except ValueError as error:
+            raise ValueError(f"watch: parameter {name!r}: {error}") from None
+        kind = kind_and_label(blocks, shape)[0] if tensor.numel() else None
+        return WatchedWeight(name, tensor, shape, group, blocks, kind, variant=False)
 
-    def _blocks_of(self, name: str, group: dict[str, Any]) -> Blocks | str | None:
-        """What is known: blocks, None for a variant weight, or the text "unknown"."""
-        if self._invariances is not None:
-            try:
-                return self._invariances[name]
-            except KeyError:
-                pass
-        own = group.get("blocks", "unknown")
-        return own if isinstance(own, Blocks) else "unknown"
-
-    def _unused(self, name: str, number: int, index: int) -> str:
-        taken = {own for own, _ in self._names.values()} | {one.name for one in self._known.values()}
+    def _name(self, tensor: Tensor, place: Place, present: set[int]) -> str:
+        """The given name, the one it had, that of the parameter it replaces, the optimizer's, or its place."""
+        known, before = self._known.get(id(tensor)), self._places.get(place)
+        if id(tensor) in self._names:
+            return self._names[id(tensor)][0]
+        if known is not None and known.tensor is tensor:
+            return known.name
+        if before is not None and id(before.tensor) not in present and before.shape == _real_shape(tensor):
+            return before.name
+        number, index = place
+        name = _default_names(self._optimizer)[place]
+        taken = {own for own, _ in self._names.values()} | {weight.name for weight in self._known.values()}
         return name if name not in taken else f"{name} ({number}.{index})"
 
-
-def _by_identity(names: Names | None) -> dict[int, tuple[str, Tensor]]:
-    """Names by the identity of their parameter; the parameter is kept, so that the identity stays its own."""
-    if names is None:
-        return {}
-    try:
-        pairs: list[Any] = [(name, weight) for name, weight in (names.items() if isinstance(names, Mapping) else names)]
-        fits = all(isinstance(name, str) and isinstance(weight, Tensor) for name, weight in pairs)
-    except (TypeError, ValueError):
-        fits, pairs = False, []
-    if not fits:
-        raise TypeError("watch: names must be pairs of name and parameter; pass names=model.named_parameters()")
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("watch: names has one name twice; each parameter needs its own, as model.named_parameters has")
-    return {id(weight): (name, weight) for name, weight in pairs}
+    def _check_names(self, *, given: bool) -> None:
+        """Refuse names and invariances that no parameter has: what was meant would silently be left out."""
+        optimized = {id(tensor) for group in self._optimizer.param_groups for tensor in group["params"]}
+        if given and optimized and not optimized & self._names.keys():
+            raise ValueError(
+                "watch: names has none of the optimizer's parameters, which are others or were exchanged when the model"
+                " was wrapped or moved; pass the named_parameters() of the model that the optimizer trains"
+            )
+        own = [name for group in self._optimizer.param_groups for name in group.get("param_names", ())]
+        self._invariances.check(own + [name for name, _ in self._names.values()], complete=given)
 
 
-def _checked_invariances(invariances: Any) -> Mapping[str, Blocks | None] | None:
-    if invariances is not None and not isinstance(invariances, Mapping):
-        raise TypeError(
-            f"watch: invariances is a {type(invariances).__name__}: must be a mapping from names to Blocks or None, as"
-            " find_invariances gives"
-        )
-    return invariances
+def _default_names(optimizer: Optimizer) -> dict[Place, str]:
+    """Names that the optimizer was given, `torch.optim.AdamW(model.named_parameters())`, or `group.index`."""
+    found: dict[Place, str] = {}
+    for number, group in enumerate(optimizer.param_groups):
+        own = group.get("param_names") or ()
+        for index in range(len(group["params"])):
+            found[number, index] = own[index] if index < len(own) else f"{number}.{index}"
+    return found
+
+
+def _real_shape(tensor: Tensor) -> tuple[int, ...]:
+    """The shape of `real_rows` of the tensor, which need not be made for it."""
+    return (*tensor.shape, 2) if tensor.is_complex() else tuple(tensor.shape) or (1,)

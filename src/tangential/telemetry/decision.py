@@ -1,0 +1,76 @@
+"""Whether SGDP or AdamP projects a weight at a step, decided from the same sums and by the same code as in the step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from tangential.algorithm import Projection
+from tangential.backends.buckets import projected
+from tangential.backends.rows import lay_out
+from tangential.backends.sticky import VOTES, Votes
+from tangential.blocks import Blocks, chunked_row_dots
+from tangential.optimizers.base import Projected
+from tangential.telemetry.block_rows import real_rows, to_float64
+from tangential.telemetry.watch_list import WatchedWeight
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What the decision of one weight depends on, beside its gradient.
+
+    Args:
+        weight: The weight.
+        votes: Votes of the first steps, copied before the step counts its own; None where they do not decide.
+        step: The number of the step that is about to be taken, from 1.
+    """
+
+    weight: WatchedWeight
+    votes: Tensor | None
+    step: Any
+
+    @classmethod
+    def before(cls, optimizer: Optimizer, weight: WatchedWeight) -> Decision | None:
+        """What is known before the step; None for optimizers that are not ours."""
+        if not isinstance(optimizer, Projected):
+            return None
+        state = optimizer.state.get(weight.tensor) or {}
+        if weight.group["blocks"] != "sticky" or weight.tensor.ndim < 2:
+            return cls(weight, None, None)
+        votes, taken = state.get(VOTES), state.get("step", 0)
+        if votes is None:
+            votes = torch.zeros(2, dtype=torch.int32, device=weight.tensor.device)
+        on_device = isinstance(taken, Tensor) and not taken.is_cpu
+        return cls(weight, votes.clone(), [taken.double() + 1] if on_device else float(taken) + 1)
+
+    def of(self, before: Tensor, gradient: Tensor, scale: Tensor | None) -> Tensor | bool:
+        """Whether the step projects the weight.
+
+        Args:
+            before: The weight as the step reads it.
+            gradient: Its gradient.
+            scale: What the gradient is multiplied with, by a `GradScaler` that leaves it to the step to undo it.
+        """
+        blocks = self.weight.group["blocks"]
+        if isinstance(blocks, Blocks):
+            return True
+        if not projected(self.weight.tensor, blocks) or not self.weight.tensor.numel():
+            return False
+        sums = chunked_row_dots([real_rows(before), real_rows(gradient)], _test_pairs)
+        if scale is not None:
+            factor = 1 / scale.to(sums)
+            sums = torch.stack([sums[0], sums[1] * factor * factor, sums[2] * factor])
+        settings = {name: self.weight.group[name] for name in ("delta", "eps", "wd_ratio")}
+        layout = lay_out((self.weight.shape,), blocks, sums.device)
+        votes = None if self.votes is None else Votes([self.votes], self.step)
+        by_channel, by_layer = layout.views(sums, Projection(lr=0.0, decay=0.0, **settings), votes)
+        return (by_channel | by_layer).any()
+
+
+def _test_pairs(w: Tensor, g: Tensor) -> list[tuple[Tensor, Tensor]]:
+    w, g = to_float64(w), to_float64(g)
+    return [(w, w), (g, g), (w, g)]
