@@ -22,7 +22,8 @@ class Origin:
     """An optimizer whose state can be read.
 
     Args:
-        marks: Settings that its groups have.
+        marks: Settings that its groups have, all of them.
+        one_of: Settings of which they have one at least; none, if nothing sets them apart further.
         settings: Those that are taken over; what is not among them stays as the loading optimizer has it.
         fixed: Its other settings, with the only value that SGDP and AdamP can continue.
         renamed: Keys of its state, and ours for the same.
@@ -31,11 +32,16 @@ class Origin:
     """
 
     marks: frozenset[str]
+    one_of: frozenset[str] = frozenset()
     settings: frozenset[str]
     fixed: Mapping[str, Any] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     counts: bool = True
     trouble: Callable[[Group], str | None] = lambda group: None
+
+    def saved(self, group: Group) -> bool:
+        """Whether a group looks like one of its own."""
+        return self.marks <= group.keys() and (not self.one_of or bool(self.one_of & group.keys()))
 
     def reason_against(self, group: Group) -> str | None:
         """Why a group of this origin cannot be continued exactly, or None."""
@@ -67,13 +73,14 @@ def _coupled_sgd(group: Group) -> str | None:
     return None
 
 
-_SHARED = frozenset({"lr", "eps", "weight_decay", "delta", "wd_ratio", "nesterov", "maximize"})
+_PROJECTION = frozenset({"delta", "wd_ratio"})
+_SHARED = _PROJECTION | {"lr", "eps", "weight_decay", "nesterov", "maximize"}
 _ADAM = frozenset({"lr", "betas", "eps", "weight_decay", "maximize"})
 _SGD = frozenset({"lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize"})
 
 OF_ADAMP = (
     Origin(  # adamp, timm, torch_optimizer
-        marks=frozenset({"betas", "delta", "wd_ratio"}), settings=_SHARED | {"betas"}, fixed=WITHOUT_EFFECT
+        marks=frozenset({"betas"}), one_of=_PROJECTION, settings=_SHARED | {"betas"}, fixed=WITHOUT_EFFECT
     ),
     Origin(  # torch.optim.AdamW, and Adam without decay
         marks=frozenset({"betas", "amsgrad"}),
@@ -84,7 +91,8 @@ OF_ADAMP = (
 )
 OF_SGDP = (
     Origin(  # adamp, timm, torch_optimizer, pytorch_optimizer
-        marks=frozenset({"momentum", "delta", "wd_ratio"}),
+        marks=frozenset({"momentum"}),
+        one_of=_PROJECTION,
         settings=_SHARED | {"momentum", "dampening", "step"},
         fixed={**WITHOUT_EFFECT, "weight_decouple": True, "fixed_decay": False},
         renamed={"momentum": "momentum_buffer"},

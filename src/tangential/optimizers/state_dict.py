@@ -103,7 +103,7 @@ def _origin(optimizer: Projected, group: Group, at: int) -> Origin | None:
     owner, own = type(optimizer).__name__, "betas" if "betas" in optimizer.defaults else "momentum"
     if {"blocks", own} <= group.keys():
         return None
-    known = next((origin for origin in optimizer._origins if origin.marks <= group.keys()), None)
+    known = next((origin for origin in optimizer._origins if origin.saved(group)), None)
     reason = known.reason_against(group) if known else f"its settings {sorted(map(str, group.keys() - {'params'}))}"
     if known is None or reason:
         raise ValueError(
