@@ -111,7 +111,7 @@ class Projection:
 
 
 def cosine(ww: Array, gg: Array, wg: Array, *, eps: float, where: Callable[..., Array]) -> Array:
-    """|cos(w, g)| of each block. Sums that overflowed say nothing of the angle, so they count as not orthogonal."""
+    """|cos(w, g)| of each block. Sums that overflowed determine no angle: not orthogonal."""
     angle = abs(wg) / ((ww**0.5).clip(eps) * (gg**0.5).clip(eps))
     return where((ww < INFINITY) & (gg < INFINITY), angle, INFINITY)
 

@@ -1,7 +1,15 @@
-"""Steps on a CPU: pieces of weights that fit the cache, so that what one pass wrote is still there for the next.
+"""Foreach backend on a CPU: steps of pieces that fit the cache, so that one pass finds what the last one wrote there.
 
-Small weights step together, a large one in pieces of rows. The paper's test is asked of a large weight first, and what
-it says is read at once, which is free on a CPU: then the weight steps as one whose blocks are known.
+A bucket goes through three cuts, each of which keeps whole rows together:
+
+    by count   weights of equal step count, as a number, so that the bias correction is one
+    by form    dense weights, as matrices `(rows, elements of each)`, and the others as they are
+    by size    as many small weights as fit `PIECE` elements at once, or one large weight in pieces of rows
+
+On a CPU a value is read without waiting, so the paper's test is made first, from three sums; after it every weight has
+known blocks (`Blocks()`, `Blocks(size=None)` or None), and those not projected can take torch's own fused step. A block
+that does not end with a piece needs its sums before any of its rows may move: the pieces are then walked twice, with
+the direction worked out again from the moments that the first walk wrote (`_large`).
 """
 
 from __future__ import annotations
@@ -24,7 +32,7 @@ PIECE = 1 << 19
 """Elements per piece: 2 MiB in float32, small enough for a cache, large enough to hide Python's overhead."""
 
 Advance = Callable[[Bucket], TensorList]
-"""Writes the moments of a bucket and returns the direction."""
+"""Function that writes the moments of a bucket and returns the direction."""
 
 
 def chunked(bucket: Bucket) -> None:
@@ -38,7 +46,7 @@ def chunked(bucket: Bucket) -> None:
 
 
 def _step(bucket: Bucket, fused: bool) -> None:
-    """Take one step; `fused` tells whether torch's own fused optimizers may help."""
+    """Take one step; `fused` is whether torch's own fused optimizers may write the moments."""
     if fused and bucket.blocks is None and bucket.weights[0].dtype == bucket.moments[0][0].dtype:
         native.descend(bucket)
         return
@@ -77,7 +85,7 @@ def _large(bucket: Bucket, advance: Advance) -> None:
 
 
 def _decided(bucket: Bucket) -> Iterator[Bucket]:
-    """The weights with the blocks that the paper's test, or its majority, sees in them now."""
+    """The weights by the decision of the paper's test, or the majority of its votes: with their blocks."""
     ballot = bucket.ballot
     if ballot and ballot.closed:
         views = ballot.majority()
@@ -97,7 +105,7 @@ def _decided(bucket: Bucket) -> Iterator[Bucket]:
 
 
 def _angle_sums(bucket: Bucket) -> Tensor:
-    """The sums that the paper's test asks for, of small weights at once, of a large one in pieces."""
+    """Sums of the paper's test, of small weights at once, of a large one in pieces, `(3, rows of all weights)`."""
     (w, *others) = bucket.weights
     pieces = _cut(bucket, max(1, PIECE * len(w) // w.numel())) if not others else [bucket]
     return torch.cat([angle_sums(piece.prepared()) for piece in pieces], 1)
@@ -107,7 +115,7 @@ def _rows_together(bucket: Bucket) -> int:
     """Rows that a cut must not part: those of a block; all where blocks are uneven."""
     if bucket.blocks is None:
         return 1
-    assert isinstance(bucket.blocks, Blocks), "the test has been asked"
+    assert isinstance(bucket.blocks, Blocks), "the test has been made"
     size = bucket.blocks.size if bucket.blocks.segments is None else None
     return size or rows(bucket.weights[0], bucket.dim)
 

@@ -1,4 +1,4 @@
-"""One tensor at a time: the definition as it reads, and the backend that autograd can see through."""
+"""Eager backend: one tensor at a time, the definition as it reads; autograd can differentiate through it."""
 
 from __future__ import annotations
 

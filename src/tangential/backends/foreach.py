@@ -1,4 +1,14 @@
-"""All weights of a bucket at once: few launches, and nothing is read back. `chunks` has its steps of these parts."""
+"""Foreach backend: all weights of a bucket at once, in few launches, without a read-back to the host.
+
+    weights, gradients, moments    lists of tensors, any shapes
+    advance   moments and direction u of every weight, by `torch._foreach_*` over the lists (Algorithm 2, lines 3 to 5)
+    sums      ww, wu (and gg, wg for the paper's test) of every row, `(2 or 4, rows of all weights)`: one kernel a sum
+              and weight, joined, so that what follows is a handful of launches for the whole model
+    keep      one factor per row of all weights (lines 6 to 8), by `torch.where`: nothing branches on data
+    move      w <- keep w - lr u (line 9)
+
+`cpu_chunks` runs these parts on cache-sized pieces.
+"""
 
 # pyright: reportPrivateImportUsage=false
 # torch._foreach_* has no public name, but is what torch.optim itself and every optimizer library is built on
@@ -39,7 +49,7 @@ def direction(bucket: Bucket) -> TensorList:
 
 
 def sums(bucket: Bucket, u: TensorList) -> Tensor:
-    """The sums per row that the gate of these blocks asks for, `(2 or 4, rows of all weights)`."""
+    """The sums per row that the gate needs, `(2 or 4, rows of all weights)`: `ww, wu`, or `ww, gg, wg, wu`."""
     assert bucket.blocks is not None, "what is not projected has no gate"
     return row_sums(_wide(bucket), TensorList(bucket.grads), u, bucket.blocks, partial(dots, dim=bucket.dim))
 

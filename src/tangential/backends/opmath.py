@@ -1,4 +1,4 @@
-"""Half-precision weights are stepped in float32, and their moments live there."""
+"""Opmath dtypes: half-precision weights are stepped in float32, and their moments are float32."""
 
 from __future__ import annotations
 

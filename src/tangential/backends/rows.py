@@ -1,4 +1,11 @@
-"""Sums per row of a weight, and how rows are gathered into blocks. A row is one index of the dimension that is cut."""
+"""Sums per row of a weight, rows stacked over weights, and the factor of every row.
+
+A row is one index of the dimension that is cut. Backends take the sums `ww, gg, wg, wu` of each row (`row_sums`), of
+one weight or of many, one behind the other. `Layout` holds which rows are one block, sums over blocks, makes the
+paper's test, and spreads the factor of each block over its rows again:
+
+    sums (4, rows) --total--> (runs,) --cosine_views--> decision (runs,) --view_radial, keep--> factors (rows,)
+"""
 
 from __future__ import annotations
 
@@ -29,7 +36,7 @@ def dots(a: Tensor, b: Tensor, dim: int) -> Tensor:
 
 
 def row_sums(w: Any, g: Any, u: Any, blocks: Blocks | str, dots: Dots) -> Tensor:
-    """The sums per row that the gate of these blocks asks for: `ww, wu`, and `gg, wg` for the paper's test.
+    """The sums per row that the gate needs: `ww, wu`, and between them `gg, wg` for the paper's test.
 
     Shape `(2 or 4, rows)`.
     """
@@ -39,7 +46,7 @@ def row_sums(w: Any, g: Any, u: Any, blocks: Blocks | str, dots: Dots) -> Tensor
 
 
 def view_sums(w: Any, g: Any, dots: Dots) -> list[Tensor]:
-    """The sums per row that the paper's test asks for, `ww, gg, wg`, `(rows,)` each."""
+    """The sums per row of the paper's test, `ww, gg, wg`, `(rows,)` each."""
     return [dots(w, w), dots(g, g), dots(w, g)]
 
 
@@ -50,7 +57,7 @@ def across(factor: Tensor, like: Tensor, dim: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the stacked rows of some weights belong.
+    """The runs that the stacked rows of some weights belong to.
 
     Args:
         lengths: Rows of each run (a block, or a weight under the paper's test), `(runs,)`.
@@ -79,11 +86,11 @@ class Layout:
         return torch.segment_reduce(x, "max", lengths=self.lengths, axis=0, unsafe=True)
 
     def spread(self, x: Tensor) -> Tensor:
-        """Give every row what its run has: `(runs,)` to `(rows,)`."""
+        """Repeat the value of each run for its rows: `(runs,)` to `(rows,)`."""
         return x if self.uniform == 1 else x[self.owner]
 
     def views(self, sums: Tensor, projection: Projection, votes: Votes | None = None) -> tuple[Tensor, Tensor]:
-        """What the paper's test says of every weight, by channel and by layer, from the four sums of `row_sums`.
+        """The decision of the paper's test on every weight, by channel and by layer, from the four sums of `row_sums`.
 
         Shape `(runs,)` each.
         """
@@ -96,7 +103,7 @@ class Layout:
         return self.factors(sums, projection, self.views(sums, projection, votes) if len(sums) == 4 else None)
 
     def factors(self, sums: Tensor, projection: Projection, views: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The same, from what the test said; None where it is not asked."""
+        """The same, from the decision of the test; None where blocks are known."""
         if views is not None:
             by_channel, by_layer = map(self.spread, views)
             reduction = Reduction(total=lambda x: self.spread(self.total(x)), largest=self.largest, where=torch.where)

@@ -1,4 +1,4 @@
-"""`blocks="sticky"`: the paper's test is asked over the first steps, and their majority decides for good."""
+"""`blocks="sticky"`: the paper's test decides over the first steps, and the majority of those decisions ever after."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Votes:
 
     @property
     def closed(self) -> bool:
-        """Whether the majority stands, so that nobody has to be asked any more; unknown on a device counts as no."""
+        """Whether all votes are counted, so that the test need not be made; a count on a device is not read: False."""
         return not isinstance(self.t, list) and self.t > VOTING_STEPS
 
     def majority(self) -> tuple[Tensor, Tensor]:
-        """What most of the first steps said, by channel and by layer, `(weights,)` each."""
+        """The decision of most of the first steps, by channel and by layer, `(weights,)` each."""
         most = _majority(torch.stack(self.counts))
         return most[:, 0], most[:, 1]
 
     def settle(self, by_channel: Tensor, by_layer: Tensor) -> tuple[Tensor, Tensor]:
-        """Count what fired, `(weights,)` each, and give what is to be projected: that, or later the majority."""
+        """Count the views that fired, `(weights,)` each; returns these, or later their majority."""
         fired = torch.stack([by_channel, by_layer], 1)
         if isinstance(self.t, list):
-            listening = (torch.stack(self.t) <= VOTING_STEPS)[:, None]
-            counts = self._count(fired * listening)
-            settled = torch.where(listening, fired, _majority(counts))
+            voting = (torch.stack(self.t) <= VOTING_STEPS)[:, None]
+            counts = self._count(fired * voting)
+            settled = torch.where(voting, fired, _majority(counts))
             return settled[:, 0], settled[:, 1]
         if self.closed:
             return self.majority()

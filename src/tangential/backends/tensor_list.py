@@ -1,4 +1,4 @@
-"""A list of tensors with the operators of one: what lets `algorithm` step a whole model in few launches."""
+"""A list of tensors with the operators of one tensor, so that `algorithm` steps a whole model in few launches."""
 
 # pyright: reportPrivateImportUsage=false
 # torch._foreach_* has no public name, but is what torch.optim itself and every optimizer library is built on
@@ -19,8 +19,8 @@ class TensorList:
     Args:
         tensors: The list.
         factor: The number that multiplies it.
-        passing: Whether this is a result on its way to the next operator, so that a sum may be written over it. A
-            formula may therefore add to a result once only.
+        passing: Whether this is a temporary result, so that a sum may be written over it. A formula may therefore
+            add to a result once only.
     """
 
     def __init__(self, tensors: list[Tensor], factor: float = 1.0, *, passing: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""torch's own fused optimizers as arithmetic: moments and direction of plain weights on a CPU in one pass over memory.
+"""torch's fused AdamW and SGD as arithmetic: moments and direction on a CPU in one pass over memory.
 
 A fused step on a scratch of zeros leaves `-lr * u` in it, and the moments written. `torch._fused_adamw_` and
 `torch._fused_sgd_` have no public name, so nothing rests on them: each is used only if it is there and gave, once, what
-`algorithm` gives.
+`algorithm` gives, on a few numbers.
 """
 
 # pyright: reportPrivateImportUsage=false, reportPrivateUsage=false
@@ -21,7 +21,7 @@ from tangential.backends.tensor_list import TensorList
 
 
 def knows(bucket: Bucket) -> bool:
-    """Whether torch's fused optimizers have this rule, for tensors that all lie alike and without gaps."""
+    """Whether torch's fused optimizers can write this step, for tensors that all lie alike and without gaps."""
     rule, projection = bucket.rule(bucket.t), bucket.projection
     dtype = opmath_dtype(bucket.weights[0].dtype)
     alike = all(x.dtype == dtype for moment in bucket.moments for x in moment)
@@ -100,7 +100,7 @@ def _zeros(like: list[Tensor]) -> list[Tensor]:
 
 @lru_cache(maxsize=1)
 def _count(t: float) -> Tensor:
-    """The step count as torch wants it."""
+    """The step count as a tensor, as torch's function takes it."""
     return torch.tensor(t, dtype=torch.float32, device="cpu")
 
 

@@ -1,1 +1,5 @@
-"""One pass over memory per step: what the backends of `tangential.backends` call where a kernel is at hand."""
+"""Kernels: a step in one pass over memory, in C for CPUs (`c/`) and in Triton for CUDA (`cuda/`), and their plans.
+
+Here belongs what knows addresses, strides and tiles. Parameter groups, state and the choice of a kernel do not
+(`tangential.backends`); the C sources know neither Python nor torch.
+"""

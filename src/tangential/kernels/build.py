@@ -1,4 +1,4 @@
-"""Compiling the kernel: which file serves which machine, and how a compiler is asked for it.
+"""Build of the C kernel: names of its library files, compilers, flags and targets.
 
     python -m tangential.kernels          for this machine, with the C compiler at hand
     python -m tangential.kernels --all    for every platform of `TARGETS`, with the package `ziglang`

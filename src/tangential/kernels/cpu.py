@@ -1,7 +1,7 @@
-"""The C kernel: which library fits this processor, and the call of it.
+"""The C kernel's library: loading the file for this processor, and calling it.
 
-The library is plain C with no word of torch or Python in it. It gets addresses, and its threads from torch itself: the
-C function `torch_parallel_for`, so that `torch.set_num_threads` holds for it too and no second thread pool starts.
+The library is plain C without torch or Python. It is given addresses, and torch's own threads: the C function
+`torch_parallel_for`, so that `torch.set_num_threads` holds for it too and no second thread pool starts.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def why_missing() -> str | None:
-    """Why there is no kernel here, or None if there is."""
+    """Reason for which there is no kernel here, or None."""
     if library() is not None:
         return None
     if build.host() in build.TARGETS:
@@ -62,7 +62,7 @@ def why_missing() -> str | None:
 
 @lru_cache(maxsize=1)
 def warn_if_missing() -> None:
-    """Say, once, that steps are slower than they could be, where a kernel should be and is not."""
+    """Warn, once, that steps run in plain torch, on a platform that has a kernel."""
     if library() is None and build.host() in build.TARGETS:
         warnings.warn(
             f"steps run in plain torch, without the CPU kernel: {why_missing()}", RuntimeWarning, stacklevel=2
@@ -71,7 +71,7 @@ def warn_if_missing() -> None:
 
 @lru_cache(maxsize=1)
 def torch_threads() -> int | None:
-    """The address of `torch_parallel_for`, or None where torch has none: then one thread does the work."""
+    """Address of `torch_parallel_for`, or None where torch has none: then one thread does the work."""
     suffix = {"darwin": "libtorch_cpu.dylib", "win32": "torch_cpu.dll"}.get(sys.platform, "libtorch_cpu.so")
     try:
         symbol = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / suffix)).torch_parallel_for

@@ -1,7 +1,11 @@
-"""How a list of weights is cut for the kernel: into runs of equal rows, pieces that a thread takes, and tasks.
+"""Cutting of a list of weights for the kernel: runs of rows that are cut alike, pieces that a thread takes, and tasks.
 
-Everything here depends on shapes, strides and blocks alone, so it is worked out once and kept. The numbers go to
-`c/table.h` as they stand, in the order of its fields.
+    weight --form--> slabs x rows x cols --runs--> runs --Plan--> pieces --> tasks of about `TASK` elements
+
+A weight of any dense layout is `slabs` times `rows` times `cols` elements in memory, where a row is one index of the
+dimension that is cut. Pieces of a run cover every element of it once, whatever the number of threads, so that results
+do not depend on it. All of this depends on shapes, strides and blocks alone and is kept from step to step. The numbers
+go to `c/table.h` as they stand, in the order of its fields: they are the only lengths that the kernel knows.
 """
 
 from __future__ import annotations

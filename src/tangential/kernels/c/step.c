@@ -2,12 +2,13 @@
 
    The paper's test needs sums over a weight before any of it may move, which would make two passes. So:
 
-     apply    moves every weight as the last step's decision guesses, and leaves four sums per row behind
+     apply    moves every weight as the last decision predicts, and leaves four sums per row behind
      gather   adds up the sums of rows that several pieces share
-     decide   asks the test of every weight, from the sums
-     repair   moves what was guessed wrong to where the decision wants it, which needs no second copy of the weight
+     decide   makes the test of every weight, from the sums
+     repair   moves what was predicted wrong to where the decision wants it, without a second copy of the weight:
+              with k = wanted / used factor,  wanted w - rate u  =  k (used w - rate u) - rate (1 - k) u
 
-   Blocks that are known in advance need no guess; rows too long for a cache are summed first and moved by `repair`.
+   Blocks that are known in advance need no prediction; rows too long for a cache are summed first and moved by `repair`.
    The caller brings the threads. A thread takes whole pieces, and what a piece computes depends on nothing that another
    thread does, so that the number of threads does not change a bit. */
 #include <math.h>
@@ -40,7 +41,7 @@
 #define NAME(x) GLUED(x, RULE, PAIR)
 
 /* The factor of line 9 on a projected block: decay and projection in one number. A block that has no length, or one
-   that cannot be told, has no radial part. */
+   whose length overflowed, has no radial part. */
 static inline float factor(double reduced, double rate, double eps, double ww, double wu) {
   const int has_length = ww > 0 && ww < INFINITY;
   const double length = sqrt(has_length ? ww : 1) + eps;
@@ -70,18 +71,18 @@ static inline void note(const state *s, int64_t rows, const float *restrict sums
   *f = all;
 }
 
-/* A factor that can be divided out again: a guess that would shrink a weight to nothing, or is not a number, is not
-   acted on. */
+/* A factor that can be divided out again, else 1: one that would shrink a weight to nothing, or is not a number. */
 static inline float sure(float keep, int64_t *odd) {
   if (fabsf(keep) >= 0.25f && fabsf(keep) <= 2.0f) return keep;
   *odd = 1;
   return 1;
 }
 
-/* The factor of a row that waits for it, from its sums, and what it is moved by; no `said`, no guess. */
+/* The factor of a row that waits for it, from its sums, and what it is moved by: just that, unless a test may still
+   want another. */
 static inline float held(const state *s, const float *sums, float *found, int64_t *odd) {
   *found = factor(s->reduced, s->n.rate, s->least, sums[0], sums[3]);
-  return s->said ? sure(*found, odd) : *found;
+  return s->previous ? sure(*found, odd) : *found;
 }
 
 /* The factor that the decision wants on a row. */
@@ -90,9 +91,9 @@ static inline float wanted(const state *s, float channel) {
 }
 
 /* The factor that `apply` moved a row by. */
-static inline float guessed(const state *s, float channel) {
+static inline float used(const state *s, float channel) {
   int64_t odd = 0;
-  return sure(s->guess == CHANNEL ? channel : s->n.plain, &odd);
+  return sure(s->predicted == CHANNEL ? channel : s->n.plain, &odd);
 }
 
 /* Rows in slices: how many a row has, and where the one of this number begins and how long it is. */

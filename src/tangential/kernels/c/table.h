@@ -1,21 +1,25 @@
-/* What the caller hands over, and what one step keeps of it. Counts are of elements, never bytes. */
+/* Tables that the caller hands over, and what one step derives from them. Counts are of elements, never bytes.
+
+   All lengths come from `run` and `piece`, which plan.py derives from the shape of each weight; the caller has
+   checked that weight, gradient and moments have that shape, dtype and strides. Nothing read from a tensor is used as
+   an index. */
 #ifndef TANGENTIAL_TABLE_H
 #define TANGENTIAL_TABLE_H
 #include <stdint.h>
 
-enum { PLAIN, KNOWN, TESTED };         /* what a run asks for: decay alone, blocks known in advance, the paper's test */
-enum { NOTHING, CHANNEL, LAYER };      /* what the test said; one byte per weight, kept from step to step */
-enum { WEIGHT, GRAD, FIRST, SECOND, COUNT, SAID, VOTES, COLUMNS }; /* columns of the table of addresses */
+enum { PLAIN, KNOWN, TESTED };         /* a run: decay alone, blocks known in advance, the paper's test */
+enum { NOTHING, CHANNEL, LAYER };      /* decision of the test, a byte per weight */
+enum { WEIGHT, GRAD, FIRST, SECOND, COUNT, PREVIOUS, VOTES, COLUMNS }; /* columns of the table of addresses */
 
-/* The numbers of a parameter group as its user gave them. `beta2` of SGDP is its dampening. Where votes are counted,
-   the first `listen` steps have one each. */
+/* The settings of a parameter group. `beta2` of SGDP is its dampening. Where votes are counted,
+   the first `voting_steps` steps have one each. */
 typedef struct {
-  double sgd, lr, decay, delta, eps, ratio, beta1, beta2, nesterov, sign, listen;
+  double sgd, lr, decay, delta, eps, ratio, beta1, beta2, nesterov, sign, voting_steps;
 } group;
 
 /* A run: rows that are cut alike. Row `r` is `cols` neighbours from `offset + r * cols` on, and again `stride` further
    for each of `slabs`, so that any dense weight can be cut along any dimension. A row is a block, or, where the paper's
-   test is asked, a channel. */
+   test decides, a channel. */
 typedef struct {
   int64_t weight, group, storage, mode, offset, slabs, stride, rows, cols;
   int64_t keeps;  /* where its rows' factors begin among all factors, if it is projected */
@@ -42,22 +46,22 @@ typedef struct {
 typedef struct {
   numbers n;
   char *p, *g, *m, *v;
-  uint8_t *said;
-  int32_t *votes;                 /* in how many of the first steps each view fired, or 0 where nobody counts */
-  int listens;                    /* this step has a vote */
+  uint8_t *previous;              /* the decision of the last step; overwritten with this one's */
+  int32_t *votes;                 /* in how many of the first steps each view fired; 0 without sticky blocks */
+  int voting;                     /* this step has a vote */
   double reduced, least;          /* decay of a projected weight, and the eps of norms */
   double row_bound, layer_bound;  /* squares of what the cosines have to stay below */
   float layer;                    /* factor under the layer view */
-  int nesterov, guess, decision;
+  int nesterov, predicted, decision;
   int waits; /* the weight is left alone by `apply` and moved by `repair` */
   int stale; /* `repair` has to visit it */
 } state;
 
-/* What `apply` leaves behind about the rows of one piece, for `decide`. */
+/* Sums and flags of the rows of one piece, from `apply` to `decide`. */
 typedef struct {
   double ww, gg, wg, wu;
   int64_t below; /* every row's cosine is below its bound */
-  int64_t odd;   /* some row was moved with a factor that nobody asked for, since it could not have been undone */
+  int64_t odd;   /* some row was moved by factor 1: the predicted one was outside [0.25, 2] */
 } finding;
 
 typedef int32_t (*parallel)(int64_t, int64_t, int64_t, void (*)(int64_t, int64_t, void *), void *);

@@ -1,1 +1,4 @@
-"""The step on a CUDA device: one launch per phase for the whole list of parameters, written in Triton."""
+"""The step on a CUDA device, in Triton: one launch per phase for the whole list of parameters.
+
+Imported when the first CUDA weight is stepped and never before; `layout`, `plan` and `launch` do without Triton.
+"""

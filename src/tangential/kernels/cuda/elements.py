@@ -1,4 +1,4 @@
-"""What happens to elements and rows, in Triton: the arithmetic of `algorithm.py` as `c/step.c` arranges it.
+"""Arithmetic of elements and rows, in Triton: the formulas of `algorithm.py` as `c/step.c` arranges them.
 
 `k` is the tuple of numbers of a weight at this step, `at` the addresses of its four tensors, and `T` what is compiled
 for: whether the rule is AdamP's, whether it is Nesterov's, and the dtypes of weights and moments. Arithmetic is
@@ -113,5 +113,5 @@ def orthogonal(ww, gg, wg, elements, k):
 
 @triton.jit
 def sure(keep):
-    """Whether a factor can be divided out again. A guess that would shrink a weight to nothing is not acted on."""
+    """Whether a factor can be divided out again. One that would shrink a weight to nothing is not used."""
     return (tl.abs(keep) >= 0.25) & (tl.abs(keep) <= 2.0)

@@ -1,8 +1,13 @@
-"""The two passes over a piece, in Triton: `apply` moves rows as guessed, `repair` to where they are wanted.
+"""The two passes over a piece, in Triton: `apply` moves rows as predicted, `repair` to where they are wanted.
 
-`here` says which piece it is: the table of weights, how many there are, the run, the first row, how many rows or which
-slice, where to note findings, and the guess. `kept` is where factors, partial sums (how many there are of each kind)
-and findings are kept from phase to phase. `R` rows and `C` elements are walked at a time.
+A program has one piece, and walks it in tiles of `R` rows and `C` elements, whose sums stay in registers.
+
+    here   (table of weights, their number, run, first row, rows or slice, finding, predicted view)
+    kept   (factors of rows, partial sums, how many of each kind there are, findings), kept from phase to phase
+
+Whole rows (`apply_rows`) are moved once their sums are known. Rows that several programs share (`apply_slice`) leave
+partial sums; they are moved at once where the predicted factor needs no sum, and by `repair` otherwise. Offsets within
+a piece are 32-bit, from 64-bit bases; every load and store is masked by the rows and elements of the run.
 """
 
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportOperatorIssue=false, reportAssignmentType=false
@@ -38,22 +43,22 @@ CHANNEL, LAYER = tl.constexpr(1), tl.constexpr(2)
 
 
 @triton.jit
-def guessed(channel, guess, k):
-    """The factor by which `apply` moved rows."""
-    keep = tl.where(guess == CHANNEL, channel, k[PLAINLY])
+def predicted_factor(channel, predicted, k):
+    """The factor by which `apply` moved rows: 1 where the predicted one is not `sure`."""
+    keep = tl.where(predicted == CHANNEL, channel, k[PLAINLY])
     return tl.where(sure(keep), keep, 1.0)
 
 
 @triton.jit
-def note(findings, finding, ww, gg, wg, wu, open_, odd):
-    """One finding: sums of rows, and not 0 where some was not orthogonal, or was moved by factor 1 (see `sure`)."""
+def note(findings, finding, ww, gg, wg, wu, oblique, unused):
+    """One finding: sums of rows, and not 0 where some row was not orthogonal, or not moved as predicted (`sure`)."""
     at = findings + finding * NOTES
     tl.store(at, ww)
     tl.store(at + 1, gg)
     tl.store(at + 2, wg)
     tl.store(at + 3, wu)
-    tl.store(at + 4, open_)
-    tl.store(at + 5, odd)
+    tl.store(at + 4, oblique)
+    tl.store(at + 5, unused)
 
 
 @triton.jit
@@ -73,7 +78,7 @@ def apply_rows(  # noqa: PLR0915 - one pass, whose sums stay in registers
     here, kept, k, R: tl.constexpr, C: tl.constexpr, WHOLE_ROWS: tl.constexpr, VECTORS: tl.constexpr, T: tl.constexpr
 ):
     """Whole rows, `R` at a time. Rows of at most `C` elements stay in registers, longer ones are read once more."""
-    _, _, run, row, count, finding, guess = here
+    _, _, run, row, count, finding, predicted = here
     keeps, _, _, findings = kept
     at, cols = rows_of(here, VECTORS, T)
     tested = tl.load(run + MODE) == TESTED
@@ -97,14 +102,14 @@ def apply_rows(  # noqa: PLR0915 - one pass, whose sums stay in registers
         keep = factor(ww, wu, k)
         if tested:
             tl.store(keeps + i + r, keep, mask=there)
-            guess_keep = tl.where(guess == CHANNEL, keep, k[PLAINLY])
+            predicted_keep = tl.where(predicted == CHANNEL, keep, k[PLAINLY])
             flags |= tl.max(tl.where(there & (orthogonal(ww, gg, wg, cols.to(tl.float32), k) == 0), 1, 0), 0)
-            flags |= tl.max(tl.where(there & (sure(guess_keep) == 0), 2, 0), 0)
+            flags |= tl.max(tl.where(there & (sure(predicted_keep) == 0), 2, 0), 0)
             all_ww += tl.sum(ww, 0)
             all_gg += tl.sum(gg, 0)
             all_wg += tl.sum(wg, 0)
             all_wu += tl.sum(wu, 0)
-            keep = guessed(keep, guess, k)
+            keep = predicted_factor(keep, predicted, k)
         put(at, o, inside, keep[:, None] * p - k[RATE] * u)
         if not WHOLE_ROWS:
             tl.debug_barrier()  # another thread may read what one wrote
@@ -112,21 +117,21 @@ def apply_rows(  # noqa: PLR0915 - one pass, whose sums stay in registers
                 more = there[:, None] & ((j + c)[None, :] < cols)
                 mend(at, o + j, more, keep[:, None], k[RATE], k, T)
     if tested:
-        open_, odd = (flags & 1).to(tl.float32), (flags & 2).to(tl.float32)
-        note(findings, finding, all_ww, all_gg, all_wg, all_wu, open_, odd)
+        oblique, unused = (flags & 1).to(tl.float32), (flags & 2).to(tl.float32)
+        note(findings, finding, all_ww, all_gg, all_wg, all_wu, oblique, unused)
 
 
 @triton.jit
 def repair_rows(here, decision, keeps, k, R: tl.constexpr, C: tl.constexpr, VECTORS: tl.constexpr, T: tl.constexpr):
-    """With `q = wanted / guessed`, `wanted p - rate u` is `q (guessed p - rate u) - rate (1 - q) u`."""
-    _, _, run, row, count, _, guess = here
+    """With `q = wanted / predicted`, `wanted p - rate u` is `q (predicted p - rate u) - rate (1 - q) u`."""
+    _, _, run, row, count, _, predicted = here
     at, cols = rows_of(here, VECTORS, T)
     r, c = tl.arange(0, R), tl.arange(0, C)
     keeps += tl.load(run + KEEPS) + row
     for i in range(0, count.to(tl.int32), R):
         there = i + r < count
         channel = tl.load(keeps + i + r, mask=there, other=1.0)
-        q = tl.div_rn(wanted(channel, decision, k), guessed(channel, guess, k))
+        q = tl.div_rn(wanted(channel, decision, k), predicted_factor(channel, predicted, k))
         back = k[RATE] * (1 - q)
         for j in range(0, cols, C):
             inside = there[:, None] & ((j + c)[None, :] < cols)
@@ -176,10 +181,10 @@ def place(run, skipped, r, e, VECTORS: tl.constexpr):
 
 
 @triton.jit
-def waits(run, guess):
+def waits(run, predicted):
     """Whether a spread row stays where it is until all its sums are known."""
     mode = tl.load(run + MODE)
-    return (mode == KNOWN) | ((mode == TESTED) & (guess == CHANNEL))
+    return (mode == KNOWN) | ((mode == TESTED) & (predicted == CHANNEL))
 
 
 @triton.jit
@@ -187,13 +192,13 @@ def apply_slice(
     here, kept, k, R: tl.constexpr, C: tl.constexpr, ACROSS: tl.constexpr, VECTORS: tl.constexpr, T: tl.constexpr
 ):
     """Moves the slice if its factor is known by now, and leaves its part of the sums of its rows."""
-    _, _, run, row, part, _, guess = here
+    _, _, run, row, part, _, predicted = here
     _, sums, all_sums, _ = kept
     at, skipped, length, r, e = slice_of(here, R, C, ACROSS, VECTORS, T)
-    mode, stays = tl.load(run + MODE), waits(run, guess)
+    mode, stays = tl.load(run + MODE), waits(run, predicted)
     keep = k[PLAINLY]
     if mode == TESTED:
-        keep = guessed(keep, guess, k)
+        keep = predicted_factor(keep, predicted, k)
     axis: tl.constexpr = 0 if ACROSS else 1
     there = row + r < tl.load(run + ROWS)
     ww = tl.zeros([R], tl.float32)
@@ -232,14 +237,14 @@ def repair_slice(
     T: tl.constexpr,
 ):
     """As `repair_rows`, or the first move of a slice that has waited."""
-    _, _, run, row, _, _, guess = here
+    _, _, run, row, _, _, predicted = here
     at, skipped, length, r, e = slice_of(here, R, C, ACROSS, VECTORS, T)
     there = row + r < tl.load(run + ROWS)
     channel = tl.load(keeps + tl.load(run + KEEPS) + row + r, mask=there, other=1.0)
     a = wanted(channel, decision, k)
     b = k[RATE] + 0 * a
-    if waits(run, guess) == 0:
-        a = tl.div_rn(a, guessed(channel, guess, k))
+    if waits(run, predicted) == 0:
+        a = tl.div_rn(a, predicted_factor(channel, predicted, k))
         b = k[RATE] * (1 - a)
     for j in range(0, length, C):
         mend(at, place(run, skipped, r, j + e, VECTORS), there & (j + e < length), a, b, k, T)

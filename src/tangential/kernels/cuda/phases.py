@@ -1,4 +1,10 @@
-"""The phases of a step, in Triton: prepare, apply, gather, decide, repair. Each is one launch for all weights.
+"""The phases of a step, in Triton: each is one launch for all weights.
+
+    prepare   a program per 128 weights: counts the step, works out its numbers in float64
+    apply     a program per piece: moments, sums of rows, the move that is predicted
+    gather    a program per 8 rows that several pieces share: adds up their sums, finds the factors
+    decide    a program per weight under the paper's test: the decision, by majority where votes are counted
+    repair    a program per piece: the moves that were predicted wrong or had to wait for sums
 
 No phase waits for the host, takes memory, or adds up in an order that is left to chance. All of them leave everything
 as it is if the gradients were found to overflow.
@@ -42,8 +48,8 @@ from tangential.kernels.cuda.passes import (
     repair_slice,
 )
 
-STEP, SAID, VOTES, GROUP, ALIGNED = map(
-    tl.constexpr, (layout.STEP, layout.SAID, layout.VOTES, layout.GROUP, layout.ALIGNED)
+STEP, PREVIOUS, VOTES, GROUP, ALIGNED = map(
+    tl.constexpr, (layout.STEP, layout.PREVIOUS, layout.VOTES, layout.GROUP, layout.ALIGNED)
 )
 SETTINGS, STALE, PIECE = map(tl.constexpr, (layout.SETTINGS, layout.STALE, layout.PIECE))
 SHORT, MEDIUM, LONG, SLICED = map(tl.constexpr, (layout.SHORT, layout.MEDIUM, layout.LONG, layout.SLICED))
@@ -72,8 +78,8 @@ def prepare(table, weights, settings, numbers, state, scale, found, ADAM: tl.con
     unscale = 1.0 / tl.load(scale).to(tl.float64) + 0 * lr
     fill(k, (b1, sign * first, b2, 1 - b2, tl.where(nesterov != 0, b1, 1.0), sign * nesterov * gradient), 0, inside)
     fill(k, (eps * square, rate, 1 - lr * decay, 1 - lr * (decay * ratio), eps, delta, unscale), 6, inside)
-    said = tl.load(table + SAID * weights + i, mask=inside, other=0)
-    last = tl.load(said.to(tl.pointer_type(tl.uint8)), mask=inside & (said != 0), other=0).to(tl.int32)
+    previous = tl.load(table + PREVIOUS * weights + i, mask=inside, other=0)
+    last = tl.load(previous.to(tl.pointer_type(tl.uint8)), mask=inside & (previous != 0), other=0).to(tl.int32)
     tl.store(state + i * STATE, tl.where(last == CHANNEL, CHANNEL, 0), mask=inside)
     # of blocks that are known in advance; `decide` says it of the others
     tl.store(state + i * STATE + DECISION, tl.where(inside, CHANNEL, 0), mask=inside)
@@ -91,13 +97,13 @@ def fill(k, values, first: tl.constexpr, inside):
 def apply(
     table, weights, runs, work, numbers, state, keeps, sums, all_sums, findings, found, T: tl.constexpr
 ):  # fmt: skip
-    """Moves every weight as the last decision guesses; leaves sums and factors of rows behind."""
+    """Moves every weight as the last decision predicts; leaves sums and factors of rows behind."""
     if tl.load(found) == 0:
         piece = work + tl.program_id(0).to(tl.int64) * PIECE
         run = runs + tl.load(piece) * RUN
         weight, tile = tl.load(run + OWNER), tl.load(run + TILE)
-        guess = tl.load(state + weight * STATE)
-        here = (table, weights, run, tl.load(piece + 1), tl.load(piece + 2), tl.load(piece + 3), guess)
+        predicted = tl.load(state + weight * STATE)
+        here = (table, weights, run, tl.load(piece + 1), tl.load(piece + 2), tl.load(piece + 3), predicted)
         kept = (keeps, sums, all_sums, findings)
         k = numbers_of(numbers, weight)
         even = tl.load(run + EVEN) * tl.load(table + ALIGNED * weights + weight) != 0
@@ -155,8 +161,8 @@ def gather(runs, work, numbers, keeps, sums, all_sums, findings, found, R: tl.co
         tl.store(keeps + tl.load(run + KEEPS) + r, factor(w2, u1, k), mask=there)
         if tl.load(run + MODE) == TESTED:
             elements = (tl.load(run + SLABS) * tl.load(run + COLS)).to(tl.float32)
-            open_ = tl.sum(tl.where(there & (orthogonal(w2, g2, w1, elements, k) == 0), 1.0, 0.0), 0)
-            note(findings, finding, tl.sum(ww, 0), tl.sum(gg, 0), tl.sum(wg, 0), tl.sum(wu, 0), open_, 0.0)
+            oblique = tl.sum(tl.where(there & (orthogonal(w2, g2, w1, elements, k) == 0), 1.0, 0.0), 0)
+            note(findings, finding, tl.sum(ww, 0), tl.sum(gg, 0), tl.sum(wg, 0), tl.sum(wu, 0), oblique, 0.0)
 
 
 @triton.jit(do_not_specialize=["weights"], do_not_specialize_on_alignment=["found"])
@@ -168,7 +174,7 @@ def decide(
         run = runs + tl.load(tested + tl.program_id(0)) * RUN
         weight, count = tl.load(run + OWNER), tl.load(run + FINDINGS).to(tl.int32)
         ww = tl.zeros([B], tl.float64)
-        gg, wg, wu, open_, odd = ww, ww, ww, ww, ww
+        gg, wg, wu, oblique, unused = ww, ww, ww, ww, ww
         for j in range(0, count, B):
             i = j + tl.arange(0, B)
             at, inside = findings + (tl.load(run + FOUND) + i) * NOTES, i < count
@@ -176,13 +182,13 @@ def decide(
             gg += tl.load(at + 1, mask=inside, other=0.0).to(tl.float64)
             wg += tl.load(at + 2, mask=inside, other=0.0).to(tl.float64)
             wu += tl.load(at + 3, mask=inside, other=0.0).to(tl.float64)
-            open_ += tl.load(at + 4, mask=inside, other=0.0)
-            odd += tl.load(at + 5, mask=inside, other=0.0)
+            oblique += tl.load(at + 4, mask=inside, other=0.0)
+            unused += tl.load(at + 5, mask=inside, other=0.0)
         k = numbers_of(numbers, weight)
         elements = (tl.load(run + SLABS) * tl.load(run + COLS) * tl.load(run + ROWS)).to(tl.float32)
         w2, g2 = tl.sum(ww, 0).to(tl.float32), tl.sum(gg, 0).to(tl.float32)
         w1, u1 = tl.sum(wg, 0).to(tl.float32), tl.sum(wu, 0).to(tl.float32)
-        by_channel = tl.sum(open_, 0) == 0
+        by_channel = tl.sum(oblique, 0) == 0
         by_layer = orthogonal(w2, g2, w1, elements, k) & (by_channel == 0)
         decision = tl.where(by_channel, CHANNEL, tl.where(by_layer, LAYER, 0))
         votes = tl.load(table + VOTES * weights + weight)
@@ -190,15 +196,15 @@ def decide(
             decision = counted(
                 votes.to(tl.pointer_type(tl.int32)), decision, tl.load(table + STEP * weights + weight), VOTING_STEPS
             )
-        guess = tl.load(state + weight * STATE)
+        predicted = tl.load(state + weight * STATE)
         # slices have waited for their factor, or were moved by one that could not be undone
-        slices = (tl.load(run + SLICES) > 0) & ((guess == CHANNEL) | (sure(k[PLAINLY]) == 0))
-        stale = (decision != guess) | (tl.sum(odd, 0) > 0) | slices
+        slices = (tl.load(run + SLICES) > 0) & ((predicted == CHANNEL) | (sure(k[PLAINLY]) == 0))
+        stale = (decision != predicted) | (tl.sum(unused, 0) > 0) | slices
         tl.store(numbers + weight * NUMBERS + WHOLE, factor(w2, u1, k))
         tl.store(state + weight * STATE + DECISION, decision)
         tl.store(state + weight * STATE + STALE, stale.to(tl.int32))
-        said = tl.load(table + SAID * weights + weight).to(tl.pointer_type(tl.uint8))
-        tl.store(said, decision.to(tl.uint8))
+        previous = tl.load(table + PREVIOUS * weights + weight).to(tl.pointer_type(tl.uint8))
+        tl.store(previous, decision.to(tl.uint8))
 
 
 @triton.jit
@@ -217,14 +223,14 @@ def counted(votes, decision, step, VOTING_STEPS: tl.constexpr):
 
 @triton.jit(do_not_specialize=["weights"], do_not_specialize_on_alignment=["found"])
 def repair(table, weights, runs, work, numbers, state, keeps, found, T: tl.constexpr):
-    """Moves what was guessed wrong, and what had to wait; leaves at once where there is nothing to do."""
+    """Moves what was predicted wrong, and what had to wait; leaves at once where there is nothing to do."""
     piece = work + tl.program_id(0).to(tl.int64) * PIECE
     run = runs + tl.load(piece) * RUN
     weight, tile = tl.load(run + OWNER), tl.load(run + TILE)
-    guess = tl.load(state + weight * STATE)
+    predicted = tl.load(state + weight * STATE)
     decision, stale = tl.load(state + weight * STATE + DECISION), tl.load(state + weight * STATE + STALE)
     if (tl.load(found) == 0) & (stale != 0):
-        here = (table, weights, run, tl.load(piece + 1), tl.load(piece + 2), tl.load(piece + 3), guess)
+        here = (table, weights, run, tl.load(piece + 1), tl.load(piece + 2), tl.load(piece + 3), predicted)
         k = numbers_of(numbers, weight)
         even = tl.load(run + EVEN) * tl.load(table + ALIGNED * weights + weight) != 0
         if tile == SHORT:

@@ -1,4 +1,4 @@
-"""How a list of weights is cut for the launches: into pieces that one program each takes.
+"""Pieces of a list of weights, one for each program of a launch.
 
 Everything here depends on shapes, strides and blocks alone, so it is worked out once and kept on the device.
 """
@@ -77,7 +77,7 @@ class Cut:
         self.sums += run.rows * slices if parted else 0
 
     def _finding(self, run: Run) -> int:
-        """The place of one more finding, if any is asked for."""
+        """The place of one more finding, for runs under the paper's test."""
         self.findings += run.mode == TESTED
         return self.findings - 1
 
