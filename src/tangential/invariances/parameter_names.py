@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_WRAPPERS = ("module", "_forward_module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 Numbers = tuple[int, ...]
 
 
 def unprefixed(name: str) -> str:
-    """The name without what DistributedDataParallel, FSDP, checkpoint wrappers and torch.compile put into it.
+    """The name without what DistributedDataParallel, Fabric, FSDP, checkpoint wrappers and torch.compile put into it.
 
     Example:
         >>> unprefixed("_orig_mod.module.layer1._fsdp_wrapped_module.0.weight")
