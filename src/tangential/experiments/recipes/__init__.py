@@ -1,4 +1,8 @@
-"""The experiments, as values; one file for each task."""
+"""Recipes: the comparisons of the paper and small ones like them, as values; a file for each task.
+
+A recipe puts a task, optimizers, a schedule and options of training together. It may not compute anything: what is
+learned and measured belongs to the task, how it is trained to `training`.
+"""
 
 from collections.abc import Iterable
 
@@ -6,29 +10,28 @@ from tangential.experiments.recipes.adversarial import ADVERSARIAL
 from tangential.experiments.recipes.audio import AUDIO
 from tangential.experiments.recipes.bias import BIAS
 from tangential.experiments.recipes.classification import CLASSIFICATION
+from tangential.experiments.recipes.classification import digits as digits
 from tangential.experiments.recipes.detection import DETECTION
-from tangential.experiments.recipes.digits import digits
 from tangential.experiments.recipes.language import LANGUAGE
 from tangential.experiments.recipes.recipe import Recipe
 from tangential.experiments.recipes.retrieval import RETRIEVAL
 from tangential.experiments.settings.overrides import override
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (digits, *CLASSIFICATION, *ADVERSARIAL, *BIAS, *DETECTION, *LANGUAGE, *AUDIO, *RETRIEVAL)
+    recipe.name: recipe for recipe in (*CLASSIFICATION, *ADVERSARIAL, *BIAS, *DETECTION, *LANGUAGE, *AUDIO, *RETRIEVAL)
 }
 
 
 def choose(name: str, settings: Iterable[str] = (), *, smoke: bool = False) -> Recipe:
-    """Give a recipe with some settings changed.
+    """A recipe by name, with some settings overridden.
 
     Args:
         name: One of `RECIPES`.
         settings: Overrides, see `tangential.experiments.settings.overrides`.
-        smoke: Whether to begin with its two steps on generated data.
+        smoke: Whether to start from its smoke test: two steps on synthetic data.
 
     Raises:
-        ValueError: No such recipe, or what the overrides say.
+        ValueError: No such recipe, or an override that is refused.
 
     Example:
         >>> choose("digits", ["epochs=3"]).epochs

@@ -1,4 +1,4 @@
-"""Adversarial training on CIFAR-10: the paper's two attacks, and a small one for a CPU thread.
+"""Adversarial training on CIFAR-10: the paper's two attacks, and a small recipe for a CPU thread.
 
 The paper names a Wide-ResNet, ten attack steps, and the code pytorch-adversarial-training, whose settings of that time
 these are: Wide-ResNet-34-10 with pooled shortcuts (whether the paper's was 34-10 or 16-10 is open), images from 0 to 1
@@ -8,7 +8,7 @@ and 75 %, weight decay 2e-4; training attacks from a random start, test attacks 
 Two things are not as there. Its L2 attack takes *sign* steps of 2/255 within the L2 ball; ours goes along the
 gradient, and its ten steps have to be longer to reach the edge of the ball (20/255 each, two and a half radii in all).
 Literally: `task.attack.norm=l2-sign task.attack.step=0.00784`, and the same for `task.evaluation`. And its optimizer is
-torch's Adam, whose decay is coupled; the paper's second version is remembered to name AdamW beside the same numbers, so
+torch's Adam, whose decay is coupled; the paper's second version, from memory, names AdamW beside the same numbers, so
 AdamW it is, where `2e-4` means a loss of `lr * weight_decay` = 2e-6 per step.
 """
 
@@ -20,7 +20,7 @@ from functools import partial
 from tangential.experiments.data.images.folders import Cifar10Jpeg
 from tangential.experiments.data.images.mnist_cifar import Cifar10
 from tangential.experiments.nets.wide_resnet import wide_resnet
-from tangential.experiments.recipes.recipe import PaperNumber, Recipe, adam_pair
+from tangential.experiments.recipes.recipe import Recipe, adam_pair, paper_numbers
 from tangential.experiments.tasks.adversarial import Adversarial
 from tangential.experiments.tasks.attacks import Attack
 from tangential.experiments.training.schedules import cosine, multistep
@@ -28,11 +28,7 @@ from tangential.experiments.training.schedules import cosine, multistep
 LINF = Attack(norm="linf", radius=4 / 255, step=2 / 255, steps=10)
 L2 = Attack(norm="l2", radius=80 / 255, step=20 / 255, steps=10)
 
-
-def _attacked(adamw: float, adamp: float) -> dict[str, PaperNumber]:
-    values = {"adamw": adamw, "adamp": adamp}
-    return {name: PaperNumber(value=v, source="v1, table 4, attacked", verified=True) for name, v in values.items()}
-
+_table_4 = partial(paper_numbers, "v1, table 4, attacked")
 
 cifar10_linf = Recipe(
     name="cifar10-adversarial-linf",
@@ -49,7 +45,7 @@ cifar10_linf = Recipe(
     epochs=200,
     batch_size=128,
     seeds=3,
-    paper=_attacked(56.58, 66.28),
+    paper=_table_4(adamw=56.58, adamp=66.28),
 )
 
 cifar10_l2 = replace(
@@ -62,7 +58,7 @@ cifar10_l2 = replace(
         attack=L2,
         evaluation=replace(L2, random_start=False),
     ),
-    paper=_attacked(70.33, 83.59),
+    paper=_table_4(adamw=70.33, adamp=83.59),
 )
 
 # The Adam pair has the settings of the other small recipes: a loss of 1e-4 per step.

@@ -23,7 +23,7 @@ from tangential.experiments.data.boxes.transforms import SquareView, StretchedVi
 from tangential.experiments.data.boxes.voc import blood_cells
 from tangential.experiments.nets.centernet import centernet, deformable_neck, plain_neck
 from tangential.experiments.nets.ssd import ssd_resnet, ssd_vgg16
-from tangential.experiments.recipes.recipe import PROJECTED, PaperNumber, Recipe, adam_pair, sgd_pair
+from tangential.experiments.recipes.recipe import PROJECTED, Recipe, adam_pair, paper_numbers, sgd_pair
 from tangential.experiments.tasks.detection import AP, AP50, Detection
 from tangential.experiments.training.schedules import cosine, multistep
 
@@ -31,10 +31,7 @@ IMAGENET = {"weights": "IMAGENET1K_V1"}
 ADAM_PAIR = {"adamp": PROJECTED["adamp"]}
 
 
-def _table_3(adam: float, adamp: float) -> dict[str, PaperNumber]:
-    number = partial(PaperNumber, source="v1, table 3", verified=True)
-    return {"adamw": number(value=adam), "adamp": number(value=adamp)}
-
+_table_3 = partial(paper_numbers, "v1, table 3")
 
 _CENTERNET = Detection(
     data=Coco(),
@@ -55,14 +52,14 @@ coco_centernet = Recipe(
     epochs=140,
     batch_size=64,
     seeds=1,
-    paper=_table_3(26.57, 27.11),
+    paper=_table_3(adamw=26.57, adamp=27.11),
 )
 coco_centernet_imagenet = replace(
     coco_centernet,
     name="coco-centernet-imagenet",
     about="CenterNet on ResNet-18 from ImageNet weights, COCO (table 3)",
     task=replace(_CENTERNET, net=partial(centernet, neck=partial(deformable_neck), **IMAGENET)),
-    paper=_table_3(28.29, 29.05),
+    paper=_table_3(adamw=28.29, adamp=29.05),
 )
 coco_ssd = Recipe(
     name="coco-ssd",
@@ -74,14 +71,14 @@ coco_ssd = Recipe(
     epochs=110,
     batch_size=64,
     seeds=1,
-    paper=_table_3(27.10, 27.97),
+    paper=_table_3(adamw=27.10, adamp=27.97),
 )
 coco_ssd_imagenet = replace(
     coco_ssd,
     name="coco-ssd-imagenet",
     about="SSD300 on VGG16-BN from ImageNet weights, COCO (table 3)",
     task=replace(_SSD, net=partial(ssd_vgg16, **IMAGENET)),
-    paper=_table_3(28.39, 28.67),
+    paper=_table_3(adamw=28.39, adamp=28.67),
 )
 
 bccd_centernet = Recipe(
