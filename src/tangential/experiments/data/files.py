@@ -66,7 +66,7 @@ def find_files(folder: Path | str, suffixes: Sequence[str]) -> FileList:
     _lists.pop(key, None)
     if time.time_ns() - max(state[2] for state in found.folders) > _FRESH:
         _lists[key] = found
-        while len(_lists) > 16:
+        while len(_lists) > 64:
             _lists.pop(next(iter(_lists)))
     return found
 
@@ -145,6 +145,16 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 def _inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def without_suffix(name: str, suffixes: Sequence[str]) -> str:
+    """Name without its ending, if that is one of these suffixes in upper or lower case; a name may have other dots.
+
+    Example:
+        >>> without_suffix("a_0.000_10.000.WAV", (".wav",)), without_suffix("a_0.000_10.000", (".wav",))
+        ('a_0.000_10.000', 'a_0.000_10.000')
+    """
+    return next((name[: -len(suffix)] for suffix in suffixes if name.lower().endswith(suffix)), name)
 
 
 def missing_files(paths: Sequence[Path | str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tangential.experiments.data.faults import DataError, warn_left_out
 from tangential.experiments.data.fingerprint import tensor_fingerprint
 from tangential.experiments.data.sounds.decoding import Sounds, cached_sounds
 from tangential.experiments.settings.bounds import check_at_least
@@ -26,8 +26,9 @@ SPLITS = ("train", "validation", "test")
 class Clips(Dataset[Batch]):
     """Sounds that are fetched a whole batch at a time, in windows of one length.
 
-    A longer sound is cut: in training at a random place, in testing at evenly spaced ones from its start to its end,
-    one alone in the middle. A shorter one is put into silence: in training at a random place, in testing in the middle.
+    A longer sound is cropped: in training at a random place, in testing at evenly spaced ones from its start to its
+    end, one alone in the middle. A shorter one is padded with silence: in training it lies at a random place, in
+    testing in the middle.
 
     Args:
         sounds: The sounds.
@@ -90,9 +91,9 @@ class Clips(Dataset[Batch]):
         room = spare.abs()[:, None]
         if self._chunks is None:
             return (torch.rand(len(spare), 1, dtype=torch.float64) * (room + 1)).long()
-        shares = torch.linspace(0, 1, self._chunks, dtype=torch.float64)
+        fractions = torch.linspace(0, 1, self._chunks, dtype=torch.float64)
         middle = (spare < 0)[:, None] | (self._chunks == 1)
-        return (torch.where(middle, 0.5, shares) * room).round().long()
+        return (torch.where(middle, 0.5, fractions) * room).round().long()
 
     def _fill(self, window: Tensor, clip: int, offset: int) -> None:
         start, length = int(self._starts[clip]), int(self.lengths[clip])
@@ -113,6 +114,7 @@ class Listing:
         targets: What they are, `(count,)` classes or `(count, tags)` zeros and ones.
         splits: Of which split of the data set each is, as a number into `SPLITS`, `(count,)`.
         known: What tells the content of these files from any other, if anything does but their times.
+        left_out: A line on each file of the folder that is no clip of the data set.
     """
 
     name: str
@@ -120,11 +122,12 @@ class Listing:
     targets: Tensor
     splits: Tensor
     known: str | None = None
+    left_out: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recordings(ABC):
-    """Sound files on disk; decoded at the first use, and kept in the cache.
+    """Sound files on disk; decoded at the first use, and stored in the cache.
 
     Args:
         root: The folder of the data sets; None for the one that `TANGENTIAL_DATA` names.
@@ -150,7 +153,7 @@ class Recordings(ABC):
 
     @abstractmethod
     def listing(self) -> Listing:
-        """Find the files, and say what they are and which split they belong to."""
+        """All files with their targets and the split that each belongs to."""
 
     def load(self, split: Split, *, samples: int, chunks: int) -> Clips:
         """Open one split; what cannot be used is left out, with a warning that names it.
@@ -169,22 +172,14 @@ class Recordings(ABC):
         chosen = (files.splits == SPLITS.index(published)).nonzero().flatten()
         sounds = cached_sounds(files.name, files.paths, self.sample_rate, known=files.known)
         usable = sounds.lengths[chosen] > 0
-        _warn(files, published, chosen[~usable].tolist(), sounds, len(chosen))
+        unusable = [f"{files.paths[number].name} ({sounds.faults[number]})" for number in chosen[~usable].tolist()]
+        warn_left_out(files.name, f"{published} clips", unusable, count=len(chosen))
+        warn_left_out(files.name, "files", files.left_out)
         chosen = chosen[usable]
         if not len(chosen):
-            raise ValueError(f"{files.name} has no {published} clips that can be used")
+            raise DataError(f"{files.name} has no {published} clips that can be used")
         if self.limit is not None and self.limit < len(chosen):
             chosen = chosen[torch.linspace(0, len(chosen) - 1, self.limit).round().long()]
         return Clips(
             sounds, chosen, files.targets[chosen], samples=samples, chunks=None if split == "train" else chunks
         )
-
-
-def _warn(files: Listing, split: str, faulty: Sequence[int], sounds: Sounds, count: int, shown: int = 5) -> None:
-    if not faulty:
-        return
-    named = [f"{files.paths[number].name} ({sounds.faults[number]})" for number in faulty[:shown]]
-    more = [f"and {len(faulty) - shown} more"] if len(faulty) > shown else []
-    warnings.warn(
-        f"{files.name}: {len(faulty)} of {count} {split} clips left out: {', '.join([*named, *more])}", stacklevel=3
-    )

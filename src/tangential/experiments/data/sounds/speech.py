@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 
+from tangential.experiments.data.faults import DataError
+from tangential.experiments.data.files import find_files, read_lines, without_suffix
 from tangential.experiments.data.locations import locate, unpacked
 from tangential.experiments.data.sounds.clips import SPLITS, Listing, Recordings
 from tangential.experiments.data.sounds.decoding import SOUND_SUFFIXES
@@ -35,7 +37,7 @@ class SpeechCommands(Recordings):
     categories = COMMANDS
 
     def listing(self) -> Listing:
-        """Find the files."""
+        """All files with their words and splits."""
         name = "speech_commands_v0.02"
         place = locate(
             self.root,
@@ -82,7 +84,7 @@ class Fsdd(Recordings):
             raise ValueError(f"test={self.test}: there is no validation split beside speaker={self.speaker}")
 
     def listing(self) -> Listing:
-        """Find the files."""
+        """All files with their digits and splits."""
         place = locate(
             self.root,
             *("fsdd/fsdd.tar.xz", "fsdd.tar.xz"),
@@ -91,15 +93,13 @@ class Fsdd(Recordings):
             size="13 MB",
         )
         home = place if place.is_dir() else unpacked(place)
-        paths = _recorded(home)
-        said = [path.stem.split("_") for path in paths]
-        speakers = sorted({who for _, who, _ in said})
+        paths, named, left_out = _recorded(home)
+        speakers = sorted({speaker for _, speaker, _ in named})
         if self.speaker is not None and self.speaker not in speakers:
             raise ValueError(f"speaker={self.speaker}: there is no such speaker; there are {', '.join(speakers)}")
-        splits = [self._split(who, int(index)) for _, who, index in said]
-        digits = torch.tensor([int(digit) for digit, _, _ in said])
-        known = None if place.is_dir() else home.name
-        return Listing("fsdd", paths, digits, torch.tensor([SPLITS.index(split) for split in splits]), known)
+        splits = torch.tensor([SPLITS.index(self._split(speaker, index)) for _, speaker, index in named])
+        digits = torch.tensor([digit for digit, _, _ in named])
+        return Listing("fsdd", paths, digits, splits, None if place.is_dir() else home.name, left_out)
 
     def smoke(self) -> Tones:
         """Take 16 generated tones."""
@@ -113,36 +113,66 @@ class Fsdd(Recordings):
         return "validation" if index < 10 and self.test == "validation" else "train"
 
 
-@lru_cache(maxsize=2)
 def _commands(folder: Path, known: str | None) -> Listing:
-    splits = {}
+    splits: dict[str, str] = {}
     for split, name in (("validation", "validation_list.txt"), ("test", "testing_list.txt")):
-        try:
-            splits |= dict.fromkeys((folder / name).read_text().split(), split)
-        except OSError as error:
-            raise ValueError(f"{folder} has no {name}: it is not Speech Commands v2 as it is published") from error
+        if not (folder / name).is_file():
+            raise DataError(f"{folder} has no {name}: it is not Speech Commands v2 as it is published")
+        listed = {line.strip() for _, line in read_lines(folder / name)}
+        if both := listed & splits.keys():
+            raise DataError(f"{folder}: {len(both)} clips are in both lists, as {min(both)}; get the lists again")
+        splits |= dict.fromkeys(listed, split)
+    found, left_out = _words(folder)
+    # the lists name wav files; a clip may lie there as another kind of file
+    parts = {without_suffix(name, SOUND_SUFFIXES): split for name, split in splits.items()}
     # a file that is listed and not there shall be named, so the lists count besides what lies there
-    found = {path.relative_to(folder).as_posix() for word in COMMANDS for path in (folder / word).glob("*.wav")}
-    names = sorted(found | splits.keys())
-    words = [name.partition("/")[0] for name in names]
+    found = {without_suffix(name, SOUND_SUFFIXES): folder / name for name in splits} | found
+    words = [name.partition("/")[0] for name in sorted(found)]
     if strange := set(words) - set(COMMANDS):
-        raise ValueError(f"the lists in {folder} name words that are not among the 35: {', '.join(sorted(strange))}")
+        raise DataError(f"the lists in {folder} name words that are not among the 35: {', '.join(sorted(strange))}")
     return Listing(
         "speech-commands",
-        [folder / name for name in names],
+        [found[name] for name in sorted(found)],
         torch.tensor([COMMANDS.index(word) for word in words]),
-        torch.tensor([SPLITS.index(splits.get(name, "train")) for name in names]),
+        torch.tensor([SPLITS.index(parts.get(name, "train")) for name in sorted(found)]),
         known,
+        left_out,
     )
 
 
-def _recorded(folder: Path) -> list[Path]:
-    """The recordings, named DIGIT_SPEAKER_INDEX."""
-    paths = [path for path in sorted(folder.rglob("*_*_*")) if path.suffix.lower() in SOUND_SUFFIXES]
-    if not paths:
-        raise ValueError(f"{folder} has no recordings named DIGIT_SPEAKER_INDEX.wav")
-    for path in paths:
-        digit, _, index = path.stem.split("_")
-        if not (digit in Fsdd.categories and index.isdigit()):
-            raise ValueError(f"{path} is not named DIGIT_SPEAKER_INDEX.wav")
-    return paths
+def _words(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """The clips of the 35 words by their names without suffix, and what else lies in their folders."""
+    found: dict[str, Path] = {}
+    left_out = []
+    for word in COMMANDS:
+        if (folder / word).is_dir():
+            files = find_files(folder / word, SOUND_SUFFIXES)
+            left_out += [f"{word}/{name}" for name in files.left_out]
+            left_out += [f"{word}/{name} (its name ends otherwise)" for name in files.others]
+            for path in map(Path, files.paths):
+                name = without_suffix(path.relative_to(folder).as_posix(), SOUND_SUFFIXES)
+                if name in found:
+                    raise DataError(f"{folder} has {name} twice, as {found[name].name} and {path.name}; take one out")
+                found[name] = path
+    return found, left_out
+
+
+def _recorded(folder: Path) -> tuple[list[Path], list[tuple[int, str, int]], list[str]]:
+    """The recordings, named DIGIT_SPEAKER_INDEX; these three of each; and what else lies there."""
+    files = find_files(folder, SOUND_SUFFIXES)
+    found: dict[tuple[int, str, int], Path] = {}
+    left_out = list(files.left_out)
+    for path in map(Path, files.paths):
+        parts = re.fullmatch(r"([0-9])_(.+)_([0-9]+)", path.stem)
+        if parts is None:
+            if path.stem.count("_") >= 2:
+                raise DataError(f"{path} is not named DIGIT_SPEAKER_INDEX.wav")
+            left_out.append(f"{path.name} (not named DIGIT_SPEAKER_INDEX)")
+            continue
+        name = (int(parts[1]), parts[2], int(parts[3]))
+        if name in found:
+            raise DataError(f"{path} and {found[name]} are the same recording; take one out")
+        found[name] = path
+    if not found:
+        raise DataError(f"{folder} has no recordings named DIGIT_SPEAKER_INDEX.wav")
+    return list(found.values()), list(found), left_out

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from tangential.experiments.data.cache import file_state
+from tangential.experiments.data.faults import DataError
+from tangential.experiments.data.files import FileList, find_files, read_lines, without_suffix
 from tangential.experiments.data.locations import locate
 from tangential.experiments.data.sounds.clips import SPLITS, Listing, Recordings
 from tangential.experiments.data.sounds.decoding import SOUND_SUFFIXES
@@ -42,21 +46,22 @@ class MagnaTagATune(Recordings):
     @property
     def categories(self) -> tuple[str, ...]:
         """The tags, the most frequent first."""
-        return _music(self._folder(), self.tags)[1]
+        return self._read()[1]
 
     def listing(self) -> Listing:
-        """Find the files."""
-        return _music(self._folder(), self.tags)[0]
+        """All files with their tags and splits."""
+        return self._read()[0]
 
     def smoke(self) -> Tones:
         """Take 16 generated sounds of one or two tones."""
         return Tones(sample_rate=self.sample_rate, several=True)
 
-    def _folder(self) -> Path:
+    def _read(self) -> tuple[Listing, tuple[str, ...]]:
         get = "https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset"
-        return locate(
+        table = locate(
             self.root, *("mtat/annotations_final.csv", "MagnaTagATune/annotations_final.csv"), get=get, size="2.9 GB"
-        ).parent
+        )
+        return _music(table.parent, self.tags, file_state(table), find_files(table.parent, SOUND_SUFFIXES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,7 @@ class SoundEvents(Recordings):
     categories = EVENTS
 
     def listing(self) -> Listing:
-        """Find the files."""
+        """All files with their tags and splits."""
         get = (
             "https://github.com/ankitshah009/Task-4-Large-scale-weakly-supervised-sound-event-detection-for-smart-cars,"
             " with the clips from YouTube,"
@@ -88,56 +93,98 @@ class SoundEvents(Recordings):
 
 
 @lru_cache(maxsize=2)
-def _music(folder: Path, number: int) -> tuple[Listing, tuple[str, ...]]:
-    names, rows, places = _annotated(folder / "annotations_final.csv")
+def _music(folder: Path, number: int, state: Any, files: FileList) -> tuple[Listing, tuple[str, ...]]:
+    """The clips with one of the most frequent tags, and these; `state` is the size and time of the table."""
+    table = folder / "annotations_final.csv"
+    names, rows, places = _annotated(table)
     if not 1 <= number <= len(names):
         raise ValueError(f"tags={number}: must be from 1 to {len(names)}, which {folder} has")
     given = torch.tensor(rows, dtype=torch.float32)
     frequent = given.sum(dim=0).argsort(descending=True, stable=True)[:number]
     targets = given[:, frequent]
-    kept = targets.any(dim=1)
-    known = _sounds_in(folder)
+    chosen = targets.any(dim=1)
+    known = _by_place(folder, files)
     # under `mp3` or not, and of any kind: only folder and name count
     paths = [
-        known.get(_place(place), folder / place) for place, keep in zip(places, kept.tolist(), strict=True) if keep
+        known.get(_place(place), folder / place) for place, keep in zip(places, chosen.tolist(), strict=True) if keep
     ]
     splits = torch.tensor([_split_of_music(path) for path in paths])
-    return Listing("magnatagatune", paths, targets[kept], splits), tuple(names[i] for i in frequent.tolist())
+    unnamed = sorted(known.keys() - set(map(_place, places)))
+    left_out = (*files.left_out, *(f"{name} (not in {table.name})" for name in unnamed))
+    listing = Listing("magnatagatune", paths, targets[chosen], splits, None, left_out)
+    return listing, tuple(names[i] for i in frequent.tolist())
 
 
 def _annotated(table: Path) -> tuple[list[str], list[list[int]], list[str]]:
     """The names of the tags, who has which, and the paths of a table as it is published."""
     try:
-        with table.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file, delimiter="\t")
-        if header[0] != "clip_id" or header[-1] != "mp3_path":
-            raise ValueError("its columns are not clip_id, the tags, mp3_path")
-        return header[1:-1], [[int(mark) for mark in row[1:-1]] for row in rows], [row[-1] for row in rows]
-    except (OSError, ValueError, IndexError) as error:
-        raise ValueError(f"{table} is not MagnaTagATune's table of annotations ({error})") from error
+        rows = [(number, row) for number, line in read_lines(table) for row in csv.reader([line], delimiter="\t")]
+    except csv.Error as error:
+        raise DataError(f"{table} is not MagnaTagATune's table of annotations ({error})") from error
+    (_, header), *rows = rows or [(1, [])]
+    if len(header) < 3 or header[0] != "clip_id" or header[-1] != "mp3_path":
+        raise _no_table(table, "its columns are not clip_id, the tags, mp3_path")
+    if not rows:
+        raise _no_table(table, "it names no clips")
+    places: dict[str, int] = {}
+    for number, row in rows:
+        if len(row) != len(header) or not set(row[1:-1]) <= {"0", "1"}:
+            raise _no_table(table, f"line {number} has not {len(header)} columns with 0 or 1 for each tag")
+        if _place(row[-1]) in places:
+            raise _no_table(table, f"lines {places[_place(row[-1])]} and {number} are both of {row[-1]!r:.80}")
+        places[_place(row[-1])] = number
+    return header[1:-1], [[int(mark) for mark in row[1:-1]] for _, row in rows], [row[-1] for _, row in rows]
+
+
+def _no_table(table: Path, why: str) -> DataError:
+    return DataError(f"{table} is not MagnaTagATune's table of annotations ({why})")
 
 
 def _split_of_music(path: Path) -> int:
     folder = path.parent.name
     if len(folder) != 1 or folder not in "0123456789abcdef":
-        raise ValueError(f"{path}: clips of MagnaTagATune lie in folders 0 to f")
+        raise DataError(f"{path}: clips of MagnaTagATune lie in folders 0 to f")
     return SPLITS.index("train" if folder <= "b" else "validation" if folder == "c" else "test")
 
 
-@lru_cache(maxsize=2)
 def _events(folder: Path) -> Listing:
     lists = [_labelled(folder, f"groundtruth_weak_label_{kind}_set.csv") for kind in ("training", "evaluation")]
-    known = {path.stem.removeprefix("Y"): path for path in _sounds_in(folder).values()}
     if twice := lists[0].keys() & lists[1].keys():
-        raise ValueError(f"{folder}: {len(twice)} clips are in both lists, {min(twice)} for one; get the lists again")
+        raise DataError(f"{folder}: {len(twice)} clips are in both lists, {min(twice)} for one; get the lists again")
     names = [name for each in lists for name in each]
     targets = torch.zeros(len(names), len(EVENTS))
     for row, kinds in zip(targets, (kinds for each in lists for kinds in each.values()), strict=True):
         row[list(kinds)] = 1
     splits = torch.full((len(names),), SPLITS.index("test"))
     splits[: len(lists[0])] = torch.where(tenth(targets[: len(lists[0])]), SPLITS.index("validation"), 0)
-    paths = [known.get(Path(name).stem.removeprefix("Y"), folder / name) for name in names]
-    return Listing("dcase2017-task4", paths, targets, splits)
+    files = find_files(folder, SOUND_SUFFIXES)
+    found, unnamed = _joined(names, files)
+    paths = [found.get(name, folder / name) for name in names]
+    left_out = (*files.left_out, *(f"{path.name} (in no list)" for path in unnamed))
+    return Listing("dcase2017-task4", paths, targets, splits, None, left_out)
+
+
+def _joined(names: Sequence[str], files: FileList) -> tuple[dict[str, Path], list[Path]]:
+    """The file of each listed name, and the files of none.
+
+    Files have a Y before the name or not. An id of a video may begin with one itself, so which it is, is decided once
+    for all: as most names find a file.
+    """
+    known: dict[str, Path] = {}
+    for path in map(Path, files.paths):
+        if path.stem in known:
+            raise DataError(f"{path} and {known[path.stem]} have the same name; take one out")
+        known[without_suffix(path.name, SOUND_SUFFIXES)] = path
+    stems = {name: without_suffix(Path(name).name, SOUND_SUFFIXES) for name in names}
+    begin = max(("Y", ""), key=lambda begin: sum(begin + stem in known for stem in stems.values()))
+    found = {name: known[begin + stem] for name, stem in stems.items() if begin + stem in known}
+    taken = set(found.values())
+    other = "" if begin else "Y"
+    for name, stem in stems.items():
+        if name not in found and known.get(other + stem) not in (None, *taken):
+            found[name] = known[other + stem]
+    taken = set(found.values())
+    return found, [path for path in known.values() if path not in taken]
 
 
 def _labelled(folder: Path, name: str) -> dict[str, set[int]]:
@@ -145,14 +192,21 @@ def _labelled(folder: Path, name: str) -> dict[str, set[int]]:
     places = [folder / name, folder / "groundtruth_release" / name]
     table = next((place for place in places if place.exists()), places[0])
     found: dict[str, set[int]] = {}
-    try:
-        for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), start=1):
-            clip, _, _, kind = line.split("\t")
-            if kind.strip() not in EVENTS:
-                raise ValueError(f"line {number}: {kind!r} is none of the 17 kinds")
-            found.setdefault(clip, set()).add(EVENTS.index(kind.strip()))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{table} is not a list of the challenge ({error})") from error
+    if not table.is_file():
+        raise DataError(f"{table} is not a list of the challenge (not there)")
+    for number, line in read_lines(table):
+        row = [cell.strip() for cell in line.split("\t")]
+        if len(row) != 4 or not row[0]:
+            raise DataError(
+                f"{table} is not a list of the challenge (line {number}: {line!r:.80} is no clip, start, end and kind)"
+            )
+        if row[3] not in EVENTS:
+            raise DataError(
+                f"{table} is not a list of the challenge (line {number}: {row[3]!r:.80} is none of the 17 kinds)"
+            )
+        found.setdefault(row[0], set()).add(EVENTS.index(row[3]))
+    if not found:
+        raise DataError(f"{table} is not a list of the challenge (it names no clips)")
     return found
 
 
@@ -179,12 +233,16 @@ def tenth(targets: Tensor) -> Tensor:
     return chosen
 
 
-def _sounds_in(folder: Path) -> dict[str, Path]:
+def _by_place(folder: Path, files: FileList) -> dict[str, Path]:
     """All sound files, by the name of their folder and their own without suffix."""
-    paths: Sequence[Path] = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
-    return {_place(path): path for path in paths}
+    found: dict[str, Path] = {}
+    for path in map(Path, files.paths):
+        if (name := _place(path)) in found:
+            raise DataError(f"{folder} has {name} twice, as {found[name]} and {path}; take one out")
+        found[name] = path
+    return found
 
 
 def _place(path: Path | str) -> str:
     path = Path(path)
-    return f"{path.parent.name}/{path.stem}"
+    return f"{path.parent.name}/{without_suffix(path.name, SOUND_SUFFIXES)}"
