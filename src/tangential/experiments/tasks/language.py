@@ -104,7 +104,7 @@ class Language:
             nats += float(model(*segment).double().sum())
             targets = segment.targets[segment.targets != IGNORED].cpu()
             count += len(targets)
-            characters += int(lengths[targets].sum())
+            characters += float(lengths[targets].sum())
         loss = nats / count
         perplexity = math.inf if loss > 700 else math.exp(loss)  # NaN stays NaN; exp(710) overflows a float
         return {"loss": loss, "perplexity": perplexity, "bits_per_character": nats / math.log(2) / characters}

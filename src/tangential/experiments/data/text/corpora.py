@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tangential.experiments.data.cache import cache_folder, cached_tensor
+from tangential.experiments.data.cache import cache_folder, cache_key, cached_tensor, file_state
+from tangential.experiments.data.faults import DataError, no_damage, reason
 from tangential.experiments.data.locations import locate, unpacked
 from tangential.experiments.data.text.synthetic import SyntheticText
 from tangential.experiments.data.text.tokenizers import SPLITS, Characters, Subwords, Words
@@ -34,12 +35,12 @@ class _Text:
                 raise ValueError(f"{split!r} is no split of a text; there are {', '.join(SPLITS)}")
 
     def load(self, split: Split) -> Tensor:
-        """Give one split as tokens, `(count,)`."""
+        """Tokens of one split, `(count,)`."""
         return self._corpus().tokens(self.train if split == "train" else self.test)
 
     def lengths(self) -> Tensor:
-        """Say how many characters each token of the vocabulary stands for, `(vocabulary,)`."""
-        return self._corpus().lengths()
+        """Characters that each token of the vocabulary stands for in the split that is tested on, `(vocabulary,)`."""
+        return self._corpus().lengths(self.test)
 
     def smoke(self) -> SyntheticText:
         """Take generated text."""
@@ -57,8 +58,8 @@ class TextFile(_Text):
         root: The folder of the data sets; None for the one that `TANGENTIAL_DATA` names.
         places: Where the file may lie in it, the best first.
         tokenizer: What its tokens are.
-        shares: Shares of its characters for `train`, `val` and `test`. For words and pieces the cuts are moved to the
-            next end of a line.
+        shares: Shares of its characters for `train`, `val` and `test`. For words and subwords the cuts are moved to the
+            next end of a line, or to the next space if there are too few lines.
         train: The split that is trained on.
         test: The split that is tested on; `val` to choose settings.
         get: Where to get it, for the error if it is missing.
@@ -89,7 +90,7 @@ class WikiText103(_Text):
     """WikiText-103 (arXiv 1609.07843): 103 million words of good articles, in lower and upper case, 267,735 of them.
 
     The vocabulary is that of Transformer-XL: all words of the training text, the rare ones being `<unk>` already, and
-    the end of a line. Words and numbers are made once, in minutes, and kept in the cache.
+    the end of a line. Words and tokens are made once, in minutes, and stored in the cache.
 
     Args:
         root: The folder of the data sets; None for the one that `TANGENTIAL_DATA` names.
@@ -109,16 +110,18 @@ class WikiText103(_Text):
         files = {split: folder / f"wiki.{name}.tokens" for split, name in zip(SPLITS, _FILES, strict=True)}
         for file in files.values():
             if not file.exists():
-                raise ValueError(f"no {file.name} in {folder}; get it from {self.get} ({self.size}) and put it there")
+                raise DataError(f"no {file.name} in {folder}; get it from {self.get} ({self.size}) and put it there")
         return _Corpus(files, Words(least=1), None)
 
 
 _FILES = ("train", "valid", "test")
+_VERSION = 2  # of the cached files; to be raised when tokenizers change
+_LINE_END, _SPACE = re.compile(r"\n"), re.compile(r"\s")
 
 
 @dataclass(frozen=True)
 class _Corpus:
-    """A text in three splits, with what its units have learned of it; the latter and all tokens are kept in the cache.
+    """A text in three splits, with what its tokenizer has learned of it; this and all tokens are stored in the cache.
 
     Args:
         files: The file of each split.
@@ -132,54 +135,67 @@ class _Corpus:
 
     def tokens(self, split: str) -> Tensor:
         tokens = cached_tensor(
-            self._cache() / f"{split}.pt", lambda: self.tokenizer.encode(self._learned(), self._lines(split))
+            self._folder() / f"{split}.pt", lambda: self.tokenizer.encode(self._learned(), self._lines(split))
         )
         if not len(tokens):
-            raise ValueError(f"the split {split} of {self.files[split]} is empty; it needs a longer text")
+            raise DataError(f"the split {split} of {self.files[split]} is empty; it needs a longer text")
         return tokens
 
-    def lengths(self) -> Tensor:
-        return self.tokenizer.lengths(self._learned())
+    def lengths(self, split: str) -> Tensor:
+        return cached_tensor(
+            self._folder() / f"{split}-lengths.pt", lambda: self.tokenizer.lengths(self._learned(), self._lines(split))
+        )
 
     def _learned(self) -> str:
-        stored = cached_tensor(self._cache() / "learned.pt", lambda: _as_bytes(self.tokenizer.learn(self._lines)))
+        stored = cached_tensor(self._folder() / "learned.pt", lambda: _as_bytes(self.tokenizer.learn(self._lines)))
         return bytes(stored.tolist()).decode()
 
-    def _cache(self) -> Path:
-        """The folder in the cache for just these files, tokenizer and shares."""
-        stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files.values()]
-        mark = sha256(repr((stats, self.tokenizer, self.shares)).encode()).hexdigest()[:12]
-        folder = cache_folder() / f"text-{mark}"
+    def _folder(self) -> Path:
+        """The folder in the cache for just these files, this tokenizer and these shares."""
+        files = tuple((split, *file_state(file.resolve())) for split, file in self.files.items())
+        folder = cache_folder() / f"text-{cache_key(_VERSION, files, repr(self.tokenizer), self.shares)}"
         folder.mkdir(exist_ok=True)
         return folder
 
     def _lines(self, split: str) -> Iterable[str]:
+        text = self._text(self.files[split])
+        return io.StringIO(text if self.shares is None else text[slice(*self._cut(text, split))], newline="\n")
+
+    def _text(self, file: Path) -> str:
+        """The text of a file, its line ends as they are, without a byte order mark."""
         try:
-            if self.shares is None:
-                with self.files[split].open(encoding="utf-8", newline="\n") as file:
-                    yield from file
-            else:
-                yield from io.StringIO(self._cut(split, self.shares), newline="\n")
+            return file.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{self.files[split]} is not text in UTF-8 ({error.reason}); convert it") from error
+            raise DataError(
+                f"{file} is not text in UTF-8 ({error.reason} at byte {error.start}); convert it"
+            ) from error
+        except OSError as error:
+            if no_damage(error):
+                raise
+            raise DataError(f"{file} cannot be read ({reason(error)})") from error
 
-    def _cut(self, split: str, shares: tuple[float, float, float]) -> str:
-        """One split of the single file."""
-        text = self.files[split].read_bytes().decode()
+    def _cut(self, text: str, split: str) -> tuple[int, int]:
+        """Where a split of the single text begins and ends."""
+        assert self.shares is not None
+        places = [round(sum(self.shares[:count]) * len(text)) for count in range(len(SPLITS) + 1)]
+        if not isinstance(self.tokenizer, Characters):
+            at_lines = [_after(_LINE_END, text, place) for place in places]
+            # a text of one line, or of a few long ones, is cut between its words
+            places = at_lines if len(set(at_lines)) == len(places) else [_after(_SPACE, text, at) for at in places]
         index = SPLITS.index(split)
-        begin, end = (self._place(text, sum(shares[:count])) for count in (index, index + 1))
-        return text[begin:end]
+        return places[index], places[index + 1]
 
-    def _place(self, text: str, share: float) -> int:
-        """Where this share of a text ends."""
-        place = round(share * len(text))
-        if isinstance(self.tokenizer, Characters) or not 0 < place < len(text):
-            return place
-        return (text.find("\n", place - 1) + 1) or len(text)
+
+def _after(mark: re.Pattern[str], text: str, place: int) -> int:
+    """The next place in a text, from this one on, that follows a line end or a space."""
+    if not 0 < place < len(text):
+        return place
+    found = mark.search(text, place - 1)
+    return found.end() if found else len(text)
 
 
 def tiny_shakespeare(root: str | None = None) -> TextFile:
-    """Take 1,115,394 characters of Shakespeare, 65 different ones, cut 90 / 5 / 5.
+    """Tiny Shakespeare: 1,115,394 characters, 65 different ones, cut 90 / 5 / 5.
 
     Args:
         root: The folder of the data sets; None for the one that `TANGENTIAL_DATA` names.

@@ -19,7 +19,7 @@ class SyntheticText:
     """Words without meaning in random order, character by character.
 
     Args:
-        count: Characters of each part.
+        count: Characters of each split.
 
     Raises:
         ValueError: Fewer than two characters.
@@ -36,14 +36,14 @@ class SyntheticText:
             raise ValueError(f"count={self.count}: must be at least 2, one character and the next")
 
     def load(self, split: Split) -> Tensor:
-        """Draw one part; the same one at every call."""
+        """Draw one split; the same one at every call."""
         draw = torch.Generator().manual_seed(_SEEDS[split])
         drawn = torch.randint(len(_WORDS), (self.count,), generator=draw)  # a word has a letter at least
         return Characters().encode(_learned(), " ".join(_WORDS[word] for word in drawn)[: self.count])
 
     def lengths(self) -> Tensor:
-        """Say how many characters each token stands for: one."""
-        return Characters().lengths(_learned())
+        """Characters that each token stands for: one."""
+        return Characters().lengths(_learned(), [])
 
     def smoke(self) -> SyntheticText:
         """They need no data as they are."""

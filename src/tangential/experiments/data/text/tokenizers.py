@@ -1,7 +1,8 @@
-"""What a text is made of: characters, words, or pieces that are learned from it.
+"""Tokenizers: characters, words, and subwords that are learned from a text.
 
-What a kind of units learns from a text is itself a text, so that it can be kept in a file; with it, the kind turns any
-text into numbers, and says how many characters each number stands for.
+What a tokenizer learns from a text is itself a text (the characters, the words, the merges), so that it can be stored
+in a file. With it, `encode` turns any text into numbers, and `lengths` gives the characters that each number stands
+for, by which bits per character are computed.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Characters:
         """Turn a text of known characters into their numbers, `(count,)`."""
         return torch.searchsorted(_points(learned), _points("".join(lines))).int()
 
-    def lengths(self, learned: str) -> Tensor:
-        """Say how many characters each token stands for: one."""
+    def lengths(self, learned: str, lines: Iterable[str]) -> Tensor:
+        """Characters that each token stands for: one."""
         return torch.ones(len(learned), dtype=torch.long)
 
 
@@ -93,19 +94,39 @@ class Words:
             numbers.extend([index.get(word, unknown) for word in _words(line)])
         return torch.tensor(numbers, dtype=torch.int32)
 
-    def lengths(self, learned: str) -> Tensor:
-        """Say how many characters each token stands for: a word with one space after it, the end of a line one."""
-        return torch.tensor([1 if word == END else len(word) + 1 for word in learned.split("\n")])
+    def lengths(self, learned: str, lines: Iterable[str]) -> Tensor:
+        """Characters that each token stands for, so that those of all tokens of a text add up to the text.
+
+        A word stands for itself and one space, or line end, after it; `<unk>` is a word like any other, that replaces
+        the unknown ones. What is left of the spaces and line ends, of which a text may have more or fewer, is shared by
+        the ends of lines: nothing if single spaces part the words, 2 in WikiText, where each line begins and ends with
+        a space.
+
+        Args:
+            learned: What `learn` gave.
+            lines: The text whose characters are counted.
+
+        Returns:
+            `(vocabulary,)`, integers if all are.
+        """
+        words, ends, spaces = 0, 0, 0
+        for line in lines:
+            split = line.split()
+            words, ends = words + len(split), ends + line.endswith("\n")
+            spaces += len(line) - sum(map(len, split))
+        of_end = (spaces - words) / max(ends, 1)
+        lengths = [of_end if word == END else len(word) + 1.0 for word in learned.split("\n")]
+        return torch.tensor(lengths, dtype=torch.int64 if of_end.is_integer() else torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subwords:
     """Frequent strings are tokens: byte-pair encoding (arXiv 1508.07909) over characters, by the package `tokenizers`.
 
-    Subwords do not reach over the space before a word. All characters of any split are pieces, so nothing is unknown.
+    Subwords do not reach over the space before a word. All characters of any split are subwords, so none is unknown.
 
     Args:
-        count: How many pieces, at least as many as there are characters.
+        count: Size of the vocabulary, at least as many as there are characters.
 
     Raises:
         ValueError: A count below one.
@@ -118,20 +139,23 @@ class Subwords:
             raise ValueError(f"count={self.count}: must be at least 1")
 
     def learn(self, lines: Lines) -> str:
-        """Learn the pieces of the training split."""
-        from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers  # an extra; most tasks do without
+        """Merges that are learned from the training split."""
+        try:
+            from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers  # an extra; most tasks do without
+        except ImportError as error:
+            raise ValueError("subwords need tokenizers: pip install 'tangential[language]'") from error
 
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s?\S+|\s"), behavior="isolated")
         alphabet = list(Characters().learn(lines))
         if len(alphabet) > self.count:
-            raise ValueError(f"count={self.count}: the text has {len(alphabet)} characters, and each is a piece")
+            raise ValueError(f"count={self.count}: the text has {len(alphabet)} characters, and each is a subword")
         trainer = trainers.BpeTrainer(vocab_size=self.count, initial_alphabet=alphabet, show_progress=False)
         tokenizer.train_from_iterator(lines("train"), trainer)
         return tokenizer.to_str()
 
     def encode(self, learned: str, lines: Iterable[str]) -> Tensor:
-        """Turn a text into the numbers of its pieces, `(count,)`."""
+        """Turn a text into the numbers of its subwords, `(count,)`."""
         from tokenizers import Tokenizer
 
         numbers = array("i")
@@ -139,12 +163,12 @@ class Subwords:
             numbers.extend(each.ids)
         return torch.tensor(numbers, dtype=torch.int32)
 
-    def lengths(self, learned: str) -> Tensor:
-        """Say how many characters each token stands for."""
+    def lengths(self, learned: str, lines: Iterable[str]) -> Tensor:
+        """Characters that each token stands for."""
         from tokenizers import Tokenizer
 
         vocabulary = Tokenizer.from_str(learned).get_vocab()
-        return torch.tensor([len(piece) for piece in sorted(vocabulary, key=vocabulary.__getitem__)])
+        return torch.tensor([len(subword) for subword in sorted(vocabulary, key=vocabulary.__getitem__)])
 
 
 def _words(line: str) -> list[str]:
