@@ -60,7 +60,7 @@ def sweep(
     chosen = replace(chosen, seeds=seeds, task=task, options=replace(chosen.options, watch_every=watch_every))
     searched = read_ranges(chosen, ranges)
     chosen.check()
-    out = out or Path("runs") / f"{recipe}-sweep"
+    out = (out or Path("runs") / f"{recipe}-sweep").expanduser()
     make_folder(out)
     torch.set_num_threads(threads)
     terminal = console()
@@ -73,11 +73,13 @@ def sweep(
                     optimizer=optimizer,
                     ranges=space,
                     trials=trials,
-                    storage=storage or f"sqlite:///{out.resolve()}/sweep.db",
+                    storage=storage or out.resolve() / "sweep.db",
                     out=out,
                     run=_runner(chosen, stop),
                     heartbeat=heartbeat,
+                    check=stop.check,
                 ).work(_shower(terminal, chosen, optimizer))
+        stop.check()
     _print_best(terminal, chosen, studies, on)
 
 

@@ -1,8 +1,10 @@
 """A sweep finishes every trial exactly once, for baseline and projected optimizer alike, whoever is killed."""
 
+import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from optuna.trial import TrialState
 
 from tangential.experiments.recipes import digits
 from tangential.experiments.sweep.search_space import read_ranges
+from tangential.experiments.sweep.storage import database_errors, open_storage
 from tangential.experiments.sweep.validation_split import ValidationSplit
 from tangential.experiments.tasks.classification import Classification
 
@@ -101,6 +104,7 @@ def finished(study):
     return sorted(each.system_attrs.get("failed_trial", each.number) for each in done)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("killed", [False, True])
 def test_two_workers_finish_every_trial_exactly_once(tmp_path, killed):
@@ -145,3 +149,104 @@ def test_another_search_in_the_same_database_is_refused(tmp_path):
     sweep.study()
     with pytest.raises(ValueError, match="holds another search for sgd"):
         replace(sweep, recipe=replace(digits, epochs=3)).study()
+
+
+NAMES = ["lr?1", "a%41b", "a#b", "a{b}", "~", "ä ö", "a&b=c;d'e\"f", "file:x", ":memory:", "a\\b"]
+
+
+def search(out, **changes):
+    from tangential.experiments.sweep.study import Sweep
+
+    settings = {"recipe": digits, "optimizer": "sgd", "ranges": read_ranges(digits, LR)["sgd"], "trials": 2}
+    return Sweep(**{**settings, "storage": out / "sweep.db", "out": out, "run": lambda *_: 0.5, **changes})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_folder_has_its_own_database_whatever_it_is_called(tmp_path, name):
+    for parent in (tmp_path / "one", tmp_path / "two"):
+        out = parent / name
+        out.mkdir(parents=True)
+        seen = []
+        search(out, trials=1).work(seen.append)
+        assert len(seen) == 1
+        assert [file.name for file in out.iterdir()] == ["sweep.db"]
+        assert [file.name for file in parent.iterdir()] == [name]
+
+
+def broken(path):
+    path.write_bytes(b"SQLite format 3\0" + bytes(200))
+
+
+@pytest.mark.parametrize(
+    ("storage", "says"),
+    [
+        (lambda path: "nonsense", "nonsense: Could not parse"),
+        (lambda path: "nosuch://host/db", "nosuch://host/db: "),
+        (lambda path: "nosuch+driver://host/db", "nosuch.driver://host/db: "),
+        (lambda path: f"sqlite:///{path}/no/such/folder/s.db", "unable to open"),
+        (lambda path: path / "no" / "such.db", "unable to open"),
+        (lambda path: (path / "other.db", (path / "other.db").write_text("a text\n" * 99))[0], "not a database"),
+        (lambda path: (path / "other.db", broken(path / "other.db"))[0], "other.db: "),
+        (lambda path: "sqlite:///{unknown}.db", "unknown"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_named_in_one_line(tmp_path, storage, says):
+    with pytest.raises(ValueError, match=says) as error:
+        search(tmp_path, storage=storage(tmp_path)).work()
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_an_error_of_the_database_in_the_middle_is_named_in_one_line(tmp_path):
+    def run(*_):
+        with sqlite3.connect(tmp_path / "sweep.db") as database:
+            database.execute("drop table trial_values")
+        return 0.5
+
+    with pytest.raises(ValueError, match=r"sweep.db: .*trial_values.*; choose another --storage"):
+        search(tmp_path, run=run).work()
+    with pytest.raises(ValueError, match=r"x: disk I/O error; choose"), database_errors("x"):
+        raise sqlite3.OperationalError("disk I/O error\nand more")
+
+
+POP = """
+import json, sys
+from pathlib import Path
+import optuna
+from tangential.experiments.sweep.storage import open_storage
+study = optuna.load_study(study_name="s", storage=open_storage(Path(sys.argv[1]), heartbeat=60))
+print("ready", flush=True)
+sys.stdin.readline()
+taken = []
+while (trial := study._pop_waiting_trial_id()) is not None:
+    taken.append(trial)
+print(json.dumps(taken))
+"""
+
+
+@pytest.mark.slow
+def test_every_waiting_trial_is_taken_by_one_worker(tmp_path):
+    path = tmp_path / "sweep.db"
+    study = optuna.create_study(study_name="s", storage=open_storage(path, heartbeat=60))
+    for number in range(40):
+        study.enqueue_trial({"x": number})
+    command = [sys.executable, "-W", "ignore", "-c", POP, str(path)]
+    workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    for each in workers:
+        each.stdout.readline()
+    for each in workers:
+        each.stdin.write("\n")
+        each.stdin.flush()
+    taken = [trial for each in workers for trial in json.loads(each.communicate()[0])]
+    assert len(taken) == len(set(taken)) == 40
+
+
+def test_a_search_of_an_earlier_version_goes_on(tmp_path):
+    sweep = search(tmp_path)
+    study = sweep.study()
+    former = json.loads(study.user_attrs["settings"])
+    former["run"]["task"]["class"] = "tangential.tasks.classification.Classification"
+    former["run"]["schedule"]["class"] = former["run"]["schedule"]["class"].replace("experiments.training.", "")
+    study.set_user_attr("settings", json.dumps(former))
+    assert sweep.study().user_attrs["settings"] != json.dumps(former)
+    with pytest.raises(ValueError, match=r"holds another search for sgd .seeds: 5 there, 2 asked"):
+        search(tmp_path, recipe=replace(digits, seeds=2)).study()

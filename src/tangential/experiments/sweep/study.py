@@ -19,14 +19,16 @@ from statistics import fmean
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from tangential.experiments.recipes import Recipe
 from tangential.experiments.runs.folder import RunFolder
+from tangential.experiments.settings.former_names import current_names
 from tangential.experiments.settings.overrides import override
+from tangential.experiments.settings.record import differences
 from tangential.experiments.sweep.search_space import Range
+from tangential.experiments.sweep.storage import database_errors, open_storage
 from tangential.experiments.training.signals import Stopped
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -48,20 +50,22 @@ class Sweep:
         optimizer: Name of the optimizer.
         ranges: The search space.
         trials: Number of trials, of all workers together.
-        storage: Database URL of SQLAlchemy.
+        storage: Database URL of SQLAlchemy, or the path of an SQLite file.
         out: Folder of the run folders.
         run: Trains a run.
         heartbeat: Seconds between heartbeats; a worker without one for twice as long counts as dead.
+        check: Called between trials and while others' trials are waited for; what it raises ends the search.
     """
 
     recipe: Recipe
     optimizer: str
     ranges: Sequence[Range]
     trials: int
-    storage: str
+    storage: str | Path
     out: Path
     run: Runner
     heartbeat: int = 60
+    check: Callable[[], None] = lambda: None
 
     def study(self) -> optuna.Study:
         """The study in the database, created if there is none.
@@ -72,17 +76,18 @@ class Sweep:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         study = optuna.create_study(
             study_name=f"{self.recipe.name}-{self.optimizer}",
-            storage=self._storage(),
+            storage=open_storage(self.storage, heartbeat=self.heartbeat),
             direction="maximize" if self.recipe.task.headline.higher_is_better else "minimize",
             load_if_exists=True,
         )
-        searched = json.dumps(self._settings())
-        if study.user_attrs.get("settings", searched) != searched:
+        found = study.user_attrs.get("settings")
+        others = [] if found is None else list(differences(_read(found), self._settings()))
+        if others:
             raise ValueError(
-                f"{self.storage} holds another search for {self.optimizer} ({study.user_attrs['settings'][:200]});"
+                f"{self.storage} holds another search for {self.optimizer} ({'; '.join(others[:3])});"
                 " choose another --out or --storage"
             )
-        study.set_user_attr("settings", searched)
+        study.set_user_attr("settings", json.dumps(self._settings()))
         return study
 
     def work(self, shown: Callable[[FrozenTrial], None] = lambda trial: None) -> optuna.Study:
@@ -91,10 +96,11 @@ class Sweep:
         Args:
             shown: Called with every trial that this worker finished.
         """
-        study = self.study()
-        with warnings.catch_warnings():
+        with database_errors(self.storage), warnings.catch_warnings():
+            study = self.study()
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             while len(_among(study, *_FINISHED)) < self.trials:
+                self.check()
                 if len(_originals(study)) < self.trials or _among(study, TrialState.WAITING):
                     tell = [lambda _, trial: shown(trial) if trial.state in _FINISHED else None]
                     study.optimize(self._objective, n_trials=1, catch=(_Surplus,), callbacks=tell)
@@ -133,19 +139,6 @@ class Sweep:
             _retry(study, trial.number)
             raise
 
-    def _storage(self) -> RDBStorage:
-        waiting = {"connect_args": {"timeout": 60}} if self.storage.startswith("sqlite") else {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return _patiently(
-                lambda: RDBStorage(
-                    self.storage,
-                    engine_kwargs=waiting,
-                    heartbeat_interval=self.heartbeat,
-                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-                )
-            )
-
     def _settings(self) -> dict[str, Any]:
         run = replace(self.recipe, seeds=1).settings(self.optimizer, 0)
         return {"ranges": [str(each) for each in self.ranges], "seeds": self.recipe.seeds, "run": run}
@@ -156,21 +149,12 @@ def best(study: optuna.Study) -> FrozenTrial | None:
     return study.best_trial if _among(study, TrialState.COMPLETE) else None
 
 
-def _patiently(connect: Callable[[], RDBStorage]) -> RDBStorage:
-    """Connect to a database; retry while another worker creates its tables.
-
-    Raises:
-        ValueError: It cannot be reached; the error says why.
-    """
-    for _ in range(9):
-        try:
-            return connect()
-        except (IntegrityError, OperationalError):
-            time.sleep(1)
+def _read(settings: str) -> Any:
+    """Settings of a search, of this version or an earlier one; whatever else stands there as it is."""
     try:
-        return connect()
-    except SQLAlchemyError as error:
-        raise ValueError(f"--storage: {str(error).splitlines()[0]}") from error
+        return current_names(json.loads(settings))
+    except ValueError:
+        return settings
 
 
 def _among(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
