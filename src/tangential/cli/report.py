@@ -13,12 +13,11 @@ from rich.table import Table
 from tangential.cli.options import Debug
 from tangential.cli.terminal import GAP, console, print_line, table
 from tangential.experiments.report import page, tables
-from tangential.experiments.report.comparison import Comparison, gather
+from tangential.experiments.report.comparison import Comparison, gather_folders
 from tangential.experiments.report.event_files import gather_events
 from tangential.experiments.report.server import PORT, Followed, Server
 from tangential.experiments.report.text import escaped
 from tangential.experiments.runs.files import make_folder
-from tangential.experiments.runs.folder import find
 
 
 def report(
@@ -46,7 +45,7 @@ def report(
     elif tensorboard:
         show(console(), gather_events(tensorboard), out or tensorboard[0])
     else:
-        show(console(), gather(find(folders or [])), out or (folders or [])[0])
+        show(console(), gather_folders(folders or []), out or (folders or [])[0])
 
 
 def show(terminal: Console, comparison: Comparison, out: Path) -> None:

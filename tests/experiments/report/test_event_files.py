@@ -93,6 +93,6 @@ def test_file_that_only_looks_like_events_is_refused(tmp_path):
 
 def test_missing_package_is_named(tmp_path, monkeypatch):
     log(tmp_path, {"loss": [1.0]})
-    monkeypatch.setitem(__import__("sys").modules, "tensorboard.backend.event_processing.event_accumulator", None)
+    monkeypatch.setitem(__import__("sys").modules, "tensorboard.compat.proto", None)
     with pytest.raises(ValueError, match=r"pip install 'tangential\[tensorboard\]'"):
         gather_events([tmp_path])

@@ -126,7 +126,7 @@ def gather(runs: Iterable[RunFolder], *, follow: bool = False, skip_broken: bool
     for run in runs:
         try:
             members.append(_member(run, prefixes[run.path.parent]))
-        except (ValueError, OSError) as error:
+        except Exception as error:  # with whatever a stranger's folder fails, the others are shown
             if not skip_broken:
                 raise
             problems.append(_explained(error, run.path))
@@ -165,9 +165,11 @@ def _member(folder: RunFolder, prefix: str) -> _Member:
     )
 
 
-def _explained(error: ValueError | OSError, path: Path) -> str:
+def _explained(error: Exception, path: Path) -> str:
     """One line about a run that cannot be read, with its file."""
-    return f"{error.filename or path}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or path}: {error.strerror or error}"
+    return str(error) if type(error) is ValueError else f"{path}: {type(error).__name__}: {error}"
 
 
 def _groups(members: Sequence[_Member], problems: list[str]) -> Iterator[Group]:

@@ -1,26 +1,76 @@
 """Runs that other programs logged for TensorBoard: event files as a comparison.
 
 A folder with event files is a run, named by its path. Runs whose names differ only in `seed0`, `seed-1`, `seed=2`, ...
-are the seeds of one group. Every scalar is a curve; hyper-parameters, where they were logged, are the settings.
+are the seeds of one group. Every scalar is a curve; hyper-parameters, where they were logged, are the settings. What
+cannot be read, or is not finite, is left out, and the notes name it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tangential.experiments.report.comparison import Comparison, Group, Run
+from tangential.experiments.report.comparison import NAMED, Comparison, Group
+from tangential.experiments.report.event_records import events
+from tangential.experiments.report.run_files import Run
 from tangential.experiments.report.series import Series
+from tangential.experiments.report.values import is_count, is_number
 
 _EVENTS = "*tfevents*"
-_SEED = re.compile(r"[-_./ ]?seed[-_= ]?(\d+)", re.IGNORECASE)
+_SEED = re.compile(r"[-_./ ]?seed[-_= ]?(\d{1,18})", re.IGNORECASE)
 _SCORES = ("acc", "f1", "map", "recall", "bleu", "score", "perplexity", "eval", "val", "test")
+
+
+@dataclass
+class _Log:
+    """What the event files of one run hold: tag -> step -> value, hyper-parameters, and tags that lost points."""
+
+    points: dict[str, dict[int, float]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+    plugins: dict[str, str] = field(default_factory=dict)
+
+    def add(self, event: Any) -> None:
+        """Add an event; of a step that was logged twice, because a run was resumed, the later value counts."""
+        if event.HasField("session_log") and event.session_log.status == event.session_log.START:
+            self._forget(event.step)
+        for value in event.summary.value:
+            plugin = value.metadata.plugin_data
+            self.plugins.setdefault(value.tag, plugin.plugin_name)  # only the first event of a tag has it
+            if plugin.plugin_name == "hparams":
+                self.settings |= _hyperparameters(value.tag, plugin.content)
+            elif value.HasField("simple_value"):
+                self._keep(value.tag, event.step, value.simple_value)
+            elif value.HasField("tensor") and self.plugins[value.tag] == "scalars":
+                self._keep(value.tag, event.step, _single(value.tensor))
+
+    def curves(self) -> dict[str, Series]:
+        """A series per tag, in the order of steps."""
+        made = {}
+        for tag, points in self.points.items():
+            if points:
+                steps = sorted(points)
+                made[tag] = Series(np.array(steps), np.array([points[step] for step in steps], dtype=np.float64))
+        return made
+
+    def _keep(self, tag: str, step: int, value: Any) -> None:
+        points = self.points.setdefault(tag, {})
+        if is_number(value) and is_count(step):
+            points[step] = float(value)
+        elif tag not in self.dropped:
+            self.dropped.append(tag)
+
+    def _forget(self, first: int) -> None:
+        """Drop what a writer that was resumed logs again."""
+        for tag, points in self.points.items():
+            self.points[tag] = {step: value for step, value in points.items() if step < first}
 
 
 def gather_events(folders: Iterable[Path]) -> Comparison:
@@ -34,18 +84,18 @@ def gather_events(folders: Iterable[Path]) -> Comparison:
             a scalar.
     """
     groups: dict[str, Group] = {}
-    dropped: list[str] = []
-    empty: list[str] = []
     folders = list(folders)
-    for name, folder in _run_folders(folders):
-        curves, settings = _read(folder, dropped)
-        if not curves:
-            empty.append(str(folder))
-            continue
-        _add(groups, name, Run(curves), settings)
+    logs = [(name, folder, _read(folder)) for name, folder in _run_folders(folders)]
+    empty = [str(folder) for _, folder, log in logs if not log.curves()]
+    damage = [line for _, _, log in logs for line in log.damage]
+    for name, _, log in logs:
+        if curves := log.curves():
+            _add(groups, name, Run(curves), log.settings)
     if not groups:
-        raise ValueError(f"{empty[0]}: its event files hold no scalar; a report is made of scalars")
-    comparison = Comparison(tuple(groups.values()), 0, unit="step", notes=tuple(_notes(dropped, empty)))
+        why = f"cannot be read ({damage[0]})" if damage else "hold no scalar; a report is made of scalars"
+        raise ValueError(f"{empty[0]}: its event files {why}")
+    dropped = [tag for _, _, log in logs for tag in log.dropped]
+    comparison = Comparison(tuple(groups.values()), 0, unit="step", notes=tuple(_notes(dropped, empty, damage)))
     title = " and ".join(dict.fromkeys(folder.resolve().name for folder in folders))
     return replace(comparison, title=title, scores=_scores(comparison.quantities()))
 
@@ -77,74 +127,47 @@ def _add(groups: dict[str, Group], name: str, run: Run, settings: dict[str, Any]
             return
 
 
-def _read(folder: Path, dropped: list[str]) -> tuple[dict[str, Series], dict[str, Any]]:
-    """The curves and the hyper-parameters of one run; tags that lost points to NaN or infinity are added to a list."""
-    events = _accumulator(folder)
-    tags = events.Tags()
-    curves = {}
-    for tag in tags["scalars"]:
-        points = [(event.step, event.value) for event in events.Scalars(tag)]
-        _keep(curves, tag, points, dropped)
-    for tag in tags["tensors"]:
-        if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
-            points = [(event.step, _single(event.tensor_proto)) for event in events.Tensors(tag)]
-            _keep(curves, tag, points, dropped)
-    return curves, _hyperparameters(events)
+def _read(folder: Path) -> _Log:
+    """The event files of one folder, the oldest first: their names hold the time."""
+    log = _Log()
+    for path in sorted(folder.glob(_EVENTS)):
+        if not path.is_file():  # a pipe would be waited for
+            continue
+        try:
+            for event in events(path, log.damage.append):
+                log.add(event)
+        except OSError as error:
+            log.damage.append(f"{error.filename or path}: {error.strerror or error}")
+    return log
 
 
-def _accumulator(folder: Path) -> Any:
-    try:
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{error.name} is not installed; run: pip install 'tangential[tensorboard]'") from error
-    # 0 keeps every scalar; of images, sounds and the like one is more than is needed.
-    sizes = {
-        "scalars": 0,
-        "tensors": 0,
-        "images": 1,
-        "audio": 1,
-        "histograms": 1,
-        "compressedHistograms": 1,
-        "graph": 1,
-    }
-    events = EventAccumulator(str(folder), size_guidance=sizes)
-    try:
-        events.Reload()
-    except Exception as error:  # whatever a file that is none raises in the reader's own code
-        raise ValueError(f"{folder}: its event files cannot be read ({error})") from error
-    return events
-
-
-def _single(tensor: Any) -> float:
+def _single(tensor: Any) -> float | None:
+    """The number in a tensor; None if it holds none, or not one."""
     from tensorboard.util import tensor_util
 
-    return float(tensor_util.make_ndarray(tensor).reshape(-1)[0])
-
-
-def _keep(curves: dict[str, Series], tag: str, points: Sequence[tuple[int, float]], dropped: list[str]) -> None:
-    """Add a curve; of a step that was logged twice, because a run was resumed, the later value counts."""
-    finite = {step: value for step, value in points if np.isfinite(value)}
-    if any(not np.isfinite(value) for _, value in points):
-        dropped.append(tag)
-    if finite:
-        steps = sorted(finite)
-        curves[tag] = Series(np.array(steps), np.array([finite[step] for step in steps], dtype=np.float64))
-
-
-def _hyperparameters(events: Any) -> dict[str, Any]:
-    """What TensorBoard's hparams plugin was told, if anything."""
-    from tensorboard.plugins.hparams import metadata
-
     try:
-        content = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
-        told = metadata.parse_session_start_info_plugin_data(content).hparams
-    except (KeyError, ValueError):
+        return float(tensor_util.make_ndarray(tensor).reshape(-1)[0])
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return None
+
+
+def _hyperparameters(tag: str, content: bytes) -> dict[str, Any]:
+    """What was logged for TensorBoard's plugin hparams at the start of a session."""
+    from google.protobuf.message import DecodeError
+    from tensorboard.plugins.hparams import metadata
+    from tensorboard.plugins.hparams.error import HParamsError
+
+    if tag != metadata.SESSION_START_INFO_TAG:
         return {}
-    return {name: getattr(value, value.WhichOneof("kind") or "string_value") for name, value in sorted(told.items())}
+    try:
+        found = metadata.parse_session_start_info_plugin_data(content).hparams
+    except (DecodeError, HParamsError):
+        return {}
+    return {name: getattr(value, value.WhichOneof("kind") or "string_value") for name, value in sorted(found.items())}
 
 
 def _scores(tags: Sequence[str]) -> tuple[str, ...]:
-    """The tags whose last values make the table: what sounds like a score first, losses and all else after it."""
+    """The tags whose last values make the table: first those that sound like scores, then losses and all else."""
 
     def place(tag: str) -> int:
         return next((at for at, word in enumerate(_SCORES) if word in tag.lower() and "loss" not in tag.lower()), 99)
@@ -152,8 +175,17 @@ def _scores(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(tags, key=place))
 
 
-def _notes(dropped: Sequence[str], empty: Sequence[str]) -> Iterator[str]:
+def _notes(dropped: Sequence[str], empty: Sequence[str], damage: Sequence[str]) -> Iterator[str]:
     if dropped:
-        yield f"Points that are NaN or infinite are left out: {', '.join(dict.fromkeys(dropped))}."
+        yield f"Points that are NaN or infinite are left out: {_some(dropped)}."
     if empty:
-        yield f"Runs without a scalar are left out: {', '.join(empty)}."
+        yield f"Runs without a scalar are left out: {_some(empty)}."
+    for line in damage[:NAMED]:
+        yield f"Damaged: {line}."
+    if len(damage) > NAMED:
+        yield f"Damaged: {len(damage) - NAMED} more event files."
+
+
+def _some(names: Sequence[str]) -> str:
+    names = list(dict.fromkeys(names))
+    return ", ".join(names[: 2 * NAMED]) + (f" and {len(names) - 2 * NAMED} more" if len(names) > 2 * NAMED else "")

@@ -1,24 +1,30 @@
-"""The table of a comparison: scores over seeds, paired differences, norms and effective steps, first and last."""
+"""The results table of a comparison: scores over seeds, paired differences, norms and effective steps.
+
+`rows` computes what there is to show, `table` writes it as text; the terminal and the page show the same cells.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import floor, isnan, log10, nan
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 
-from tangential.experiments.report.comparison import Comparison, Group, Run
+from tangential.experiments.report.comparison import Comparison, Group
 from tangential.experiments.report.curves import Curve, curve
+from tangential.experiments.report.run_files import Run
+from tangential.experiments.report.values import is_number
 
 SCORES = 5
-"""The table has columns for at most so many scores."""
+"""Most columns for scores."""
 
 _DIFFERENCE = (
     "Difference: to the baseline, seed by seed{unit}, mean ± standard deviation, "
-    "and a 95 % interval for the mean (bootstrap over the seeds){way}. "
+    "and a 95 % interval for the mean (bootstrap over the seeds){better}. "
 )
 _EXPLAINED = {
     "weight norm": "Weight norm: of weights with more than one dimension, after the first → after the last {unit}. ",
@@ -26,13 +32,13 @@ _EXPLAINED = {
         "Effective step: how far one step moves w/|w|, over these weights and the steps of the first → last {unit}. "
     ),
     "ms/step": "Ms/step: forward, backward and update, median over {unit}s, mean over seeds. ",
-    "paper": "Paper: the number that the paper has for this; what is marked so was not verified, or is of other data. ",
+    "paper": "Paper: the paper's number; those marked so were not verified, or are of other data. ",
 }
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, and the marks behind it."""
+    """Text of a cell, and the marks behind it."""
 
     text: str = ""
     marks: tuple[str, ...] = ()
@@ -65,11 +71,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Paper:
-    """What the paper has beside our number.
+    """The paper's number beside ours.
 
     Args:
-        value: Its number, in the table's unit.
-        source: Where it stands.
+        value: The number, in the table's unit.
+        source: Its place in the paper.
         verified: Whether it was seen in the paper itself.
         other_data: Whether it is of other data than ours.
     """
@@ -105,7 +111,7 @@ class Table:
 
 
 def table(comparison: Comparison) -> Table:
-    """Write a comparison's finished runs as a table; a column that no row has is left out."""
+    """The finished runs of a comparison as a table; a column that no row has is left out."""
     summary = rows(comparison)
     scores = [each for each in _scores(comparison) if any(each.key in row.scores for row in summary)]
     columns = {heading: cells for heading, cells in _columns(summary, scores) if any(cell.text for cell in cells)}
@@ -119,14 +125,14 @@ def table(comparison: Comparison) -> Table:
 
 
 def rows(comparison: Comparison) -> list[Row]:
-    """Summarise the finished runs of each group in a row, in the comparison's order."""
+    """A row per group that has finished runs, in the comparison's order."""
     baselines = {projected.label: baseline for baseline, projected in comparison.pairs()}
     scores = _scores(comparison)
     return [_row(group, baselines.get(group.label), scores) for group in comparison.groups if group.finished]
 
 
 def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000) -> tuple[float, float]:
-    """Bound the mean of the population that a few values came from: a 95 % percentile bootstrap, with a fixed seed.
+    """95 % percentile bootstrap interval of a mean, with a fixed seed.
 
     Args:
         values: The sample; with fewer than two there is no interval.
@@ -184,7 +190,7 @@ def _paper(group: Group) -> Paper | None:
     """The paper's number for this optimizer, if the settings have one."""
     numbers: Any = group.settings.get("paper")
     found = numbers.get(group.settings.get("optimizer")) if isinstance(numbers, dict) else None
-    if not isinstance(found, dict) or not isinstance(found.get("value"), int | float):
+    if not isinstance(found, dict) or not is_number(found.get("value")):
         return None
     return Paper(
         value=float(found["value"]),
@@ -213,9 +219,9 @@ def _columns(summary: Sequence[Row], scores: Sequence[Curve]) -> list[tuple[str,
         ("paper", [_paper_cell(row.paper) for row in summary]),
         ("difference", differences),
         *columns[1:],
-        ("weight norm", [Cell(_arrow(row.norm, "{:.2f}".format)) for row in summary]),
+        ("weight norm", [Cell(_arrow(row.norm, partial(_fixed, decimals=2))) for row in summary]),
         ("effective step", [Cell(_arrow(row.step, _scientific)) for row in summary]),
-        ("ms/step", [Cell("" if row.ms_per_step is None else f"{row.ms_per_step:.1f}") for row in summary]),
+        ("ms/step", [Cell("" if row.ms_per_step is None else _fixed(row.ms_per_step, 1)) for row in summary]),
     ]
 
 
@@ -233,7 +239,7 @@ def _difference_cell(row: Row, score: Curve) -> Cell:
         return Cell()
     decimals = 2 if score.in_percent else _decimals(row.scores[score.key].mean)
     mean, deviation, low, high = (
-        f"{round(value, decimals) + 0.0:+.{decimals}f}"
+        _fixed(value, decimals, sign="+")
         for value in (difference.spread.mean, difference.spread.deviation, difference.low, difference.high)
     )
     spread = "" if isnan(difference.spread.deviation) else f" ± {deviation[1:]}"
@@ -254,19 +260,19 @@ def _paper_cell(paper: Paper | None) -> Cell:
 
 
 def _caption(summary: Sequence[Row], scores: Sequence[Curve], columns: Mapping[str, Any], unit: str) -> str:
-    """Say how many seeds there are and what the columns mean."""
+    """How many seeds there are, and what the columns mean."""
     counts = {row.seeds for row in summary}
     seeds = f"{counts.pop()} each" if len(counts) == 1 else ", ".join(f"{row.label} {row.seeds}" for row in summary)
-    said = f"Seeds: {seeds}. "
+    text = f"Seeds: {seeds}. "
     if scores:
         named = ", ".join(each.title for each in scores)
         low = [each.title for each in scores if not each.higher_is_better]
-        said += f"{named}: after the last {unit}, mean ± standard deviation over seeds. "
-        said += f"Lower is better: {', '.join(low)}. " if low else ""
+        text += f"{named}: after the last {unit}, mean ± standard deviation over seeds. "
+        text += f"Lower is better: {', '.join(low)}. " if low else ""
     if "difference" in columns:
-        way = "" if scores[0].higher_is_better else "; below zero is better"
-        said += _DIFFERENCE.format(unit=", in percentage points" if scores[0].in_percent else "", way=way)
-    return said + "".join(text.format(unit=unit) for name, text in _EXPLAINED.items() if name in columns)
+        better = "" if scores[0].higher_is_better else "; below zero is better"
+        text += _DIFFERENCE.format(unit=", in percentage points" if scores[0].in_percent else "", better=better)
+    return text + "".join(words.format(unit=unit) for name, words in _EXPLAINED.items() if name in columns)
 
 
 def _arrow(ends: tuple[float, float] | None, write: Any) -> str:
@@ -284,6 +290,12 @@ def _deviation(spread: Spread, score: Curve) -> str:
 
 
 def _number(value: float, score: Curve) -> str:
-    """Two decimals of a percentage, four digits of anything else; a rounded -0.00 is 0.00."""
-    decimals = 2 if score.in_percent else _decimals(value)
-    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+    """Two decimals of a percentage, four digits of anything else."""
+    return _fixed(value, 2 if score.in_percent else _decimals(value))
+
+
+def _fixed(value: float, decimals: int, *, sign: str = "-") -> str:
+    """A number with so many decimals, a rounded -0.00 as 0.00; one that would fill the screen with an exponent."""
+    if abs(value) >= 1e7:
+        return f"{value:{sign}.2e}"
+    return f"{round(value, decimals) + 0.0:{sign}.{decimals}f}"

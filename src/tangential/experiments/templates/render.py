@@ -1,7 +1,8 @@
-"""What all HTML pages share: one template to extend, and the escaping of whatever is put into it."""
+"""Filling of the HTML templates. Every page extends `base.html`, and whatever is put into it is escaped."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,7 +13,7 @@ def render(template: str, **values: Any) -> str:
 
     Args:
         template: Its name, without ".html".
-        **values: What the template names, all of it.
+        **values: All variables of the template.
 
     Returns:
         The page as HTML.
@@ -20,10 +21,15 @@ def render(template: str, **values: Any) -> str:
     Raises:
         jinja2.UndefinedError: The template names a value that was not given.
     """
-    environment = Environment(
+    return _environment().get_template(f"{template}.html").render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    """One for all pages: it keeps the templates that it has compiled."""
+    return Environment(
         loader=PackageLoader("tangential.experiments.templates", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template(f"{template}.html").render(**values)

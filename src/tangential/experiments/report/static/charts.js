@@ -1,7 +1,7 @@
 "use strict";
 // Cards with a plot of lines in bands. A chart is { key, title, axis, log, lines: [{ group, x, mean, low, high }] }.
 
-const logarithmic = new Map(); // what the reader chose: place and key of a chart -> whether its axis is logarithmic
+const logarithmic = new Map(); // the reader's choices: place and key of a chart -> whether its axis is logarithmic
 const waiting = new IntersectionObserver((seen) => {
   for (const { target, isIntersecting } of seen) {
     if (!isIntersecting) continue;
@@ -54,7 +54,7 @@ function visible(chart) {
   return chart.lines.filter((line) => !hidden.has(line.group));
 }
 
-/** The value where a line ends, in words: what a reader without a mouse, or without eyes, has of a plot. */
+/** The last value of a line as text, for readers without a mouse or with a screen reader. */
 function lastValue(line) {
   return make("li", { "data-group": line.group }, swatch(line.group), short(line.group, 40), make("b", { textContent: written(line.mean.at(-1)) }));
 }
@@ -90,7 +90,7 @@ function plot(card) {
     paper_bgcolor: "transparent", plot_bgcolor: "transparent", showlegend: false, margin: { l: 10, r: 14, t: 14, b: 10 },
     font: { color: ink, size: 13, family: 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif' },
     hovermode: "x unified", hoverlabel: { bgcolor: page, bordercolor: line, font: { color: ink } },
-    uirevision: log, // a zoom stays when news arrive
+    uirevision: log, // a zoom stays when data arrive
   }, { responsive: true, displayModeBar: false });
 }
 

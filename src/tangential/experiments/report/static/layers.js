@@ -57,7 +57,7 @@ function share(value, { low, high }, ratio) {
   return (value - low) / (high - low);
 }
 
-/** Fill in the controls, from scratch: runs and figures may be new. */
+/** Fill in the controls anew: runs and figures may have been added. */
 function showControls() {
   const { figures, runs, names } = data.layers;
   const options = data.groups.flatMap(({ label }) => {
@@ -71,8 +71,8 @@ function showControls() {
   byId("figures").replaceChildren(byId("figures").firstElementChild, ...figures.map(({ key, title }) =>
     make("label", {}, make("input", { type: "radio", name: "figure", value: key, checked: key === chosen.figure }), title)));
   byId("find").hidden = names.length <= 12;
-  byId("layers-unit").textContent = data.layers.unit === "epoch" ? "an epoch" : "a step";
-  const balance = runs.some((run) => run.values.equilibrium) ? ["Dotted, among the angles: where weight decay and updates would balance."] : [];
+  byId("layers-unit").textContent = data.layers.unit;
+  const balance = runs.some((run) => run.values.equilibrium) ? ["Dotted line of the angle: equilibrium of weight decay and updates."] : [];
   byId("layers-notes").textContent = [...balance, ...data.layers.notes].join(" ");
 }
 
@@ -100,7 +100,7 @@ function showMap() {
   byId("rows").style.setProperty("--row", `${Math.min(Math.max(Math.floor(400 / shown.length), 20), 52)}px`);
   byId("rows").style.setProperty("--columns", map.x.length);
   byId("rows").replaceChildren(...shown.map(({ name, layer }) => row(name, layer, bounds, short(name.slice(0, name.length - tail), room))));
-  if (!shown.length) byId("rows").append(make("p", { class: "soft", textContent: "No weight has such a name." }));
+  if (!shown.length) byId("rows").append(make("p", { class: "soft", textContent: "No weight matches." }));
   const middle = map.x[Math.floor((map.x.length - 1) / 2)];
   byId("ticks").replaceChildren(...[map.x[0], middle, map.x.at(-1)].map((x, i) =>
     make("span", { textContent: i ? String(x) : `${data.layers.unit} ${x}` })));
@@ -134,17 +134,17 @@ function paint(canvas, shares) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-/** Mark the chosen row and column, and say what is there. */
+/** Mark the chosen row and column, and write the value there. */
 function showChosen() {
   const rows = byId("rows");
   for (const option of rows.querySelectorAll("[role=option]")) option.setAttribute("aria-selected", String(Number(option.dataset.layer) === chosen.layer));
   if (chosen.layer === null) rows.removeAttribute("aria-activedescendant");
   else rows.setAttribute("aria-activedescendant", `row-${chosen.layer}`);
   rows.style.setProperty("--cursor", chosen.column / map.x.length);
-  say(chosen.layer, chosen.column);
+  showValue(chosen.layer, chosen.column);
 }
 
-function say(layer, column) {
+function showValue(layer, column) {
   byId("readout").textContent = layer === null ? ""
     : `${data.layers.names[layer]}, ${data.layers.unit} ${map.x[column]}: ${map.figure.axis} ${written(map.cells[layer][column])}`;
 }
@@ -194,7 +194,7 @@ byId("rows").addEventListener("pointermove", (event) => {
   const place = pointed(event);
   if (!place) return;
   byId("rows").style.setProperty("--cursor", place.column / map.x.length);
-  say(place.layer, place.column);
+  showValue(place.layer, place.column);
 });
 byId("rows").addEventListener("pointerleave", showChosen);
 byId("rows").addEventListener("keydown", (event) => {

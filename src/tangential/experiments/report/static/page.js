@@ -1,5 +1,5 @@
 "use strict";
-// The page as a whole: draw it, draw it again when the reader or the system asks for it, and follow runs that go on.
+// The page as a whole: draw it, redraw it when a choice or the colour scheme changes, and poll the server of unfinished runs.
 
 function show() {
   showChips();
@@ -9,7 +9,7 @@ function show() {
 
 function showChips() {
   const paired = data.groups.some(({ role }) => role === "baseline");
-  byId("legend-note").textContent = paired ? "Solid: projected; dashed, in the same hue: its baseline. " : "";
+  byId("legend-note").textContent = paired ? "Solid: projected optimizer; dashed, in the same hue: its baseline. " : "";
   const focused = document.activeElement?.dataset?.group;
   byId("groups").replaceChildren(...data.groups.map(({ label }) => {
     const chip = make("button", { class: "chip", type: "button", "aria-pressed": String(!hidden.has(label)), "data-group": label }, swatch(label), label);
@@ -28,13 +28,13 @@ document.addEventListener("click", async (event) => {
   try {
     await navigator.clipboard.writeText(text.textContent);
     event.target.textContent = "Copied";
-  } catch { // no leave to write there: mark the text, so that a key does it
+  } catch { // the browser forbids it: select the text, so that a key copies it
     getSelection().selectAllChildren(text);
     event.target.textContent = "Marked";
   }
 });
 
-/** Ask the server for news; a page that brings none has no answer to read. */
+/** Poll the server; where nothing has changed it answers 304, without a page. */
 let revision = null;
 async function follow() {
   const began = performance.now();
@@ -47,7 +47,7 @@ async function follow() {
       byId("status").textContent = `Following these runs; last change seen at ${new Date().toLocaleTimeString()}.`;
     }
   } catch {
-    byId("status").textContent = "The server of this page does not answer; what you see is what it said last.";
+    byId("status").textContent = "The server does not answer; this is its last state.";
     revision = null;
   }
   setTimeout(follow, Math.max(2000, 3 * (performance.now() - began)));
