@@ -8,6 +8,7 @@ Lines have 80 columns at most, so that a log fits any terminal:
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -38,6 +39,7 @@ class Display:
         self._total = sum(job.plan.epochs for job in jobs)
         self._left = sum(job.left for job in jobs)
         self._trained = 0.0
+        self._trained_of: dict[Path, int] = {}
         self._started = time.monotonic()
         self._shown = 0.0
         self._headline = jobs[0].plan.task.headline
@@ -65,6 +67,7 @@ class Display:
     def epoch(self, job: Job, record: Record) -> None:
         """Count a finished epoch and show its record; print it where it is the last of its run."""
         self._trained += 1
+        self._trained_of[job.folder.path] = self._trained_of.get(job.folder.path, 0) + 1
         self._left -= 1
         line = _one_line(self._line(job, record))
         finished = record["epoch"] == job.plan.epochs
@@ -73,6 +76,11 @@ class Display:
             self._shown = time.monotonic()
         if finished:
             self._console.print(line)
+
+    def diverged(self, job: Job, message: str) -> None:
+        """Print that a run ended early, and leave its other epochs out of the count."""
+        self._left -= job.left - int(self._trained_of.pop(job.folder.path, 0))
+        print_line(self._console, f"{job.optimizer:<10}{job.seed:>5} diverged: {message}")
 
     def _bar(self, share: float = 0.0) -> RenderableType:
         return ProgressBar(total=self._total, completed=self._total - self._left + share)

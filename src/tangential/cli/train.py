@@ -76,11 +76,15 @@ def train(
             terminal.print(f"{finished} of {len(todo)} runs are finished already")
         with Display(terminal, todo) as display, Stop() as stop:
             options = {"fabric": fabric, "stop": stop, "minutes": checkpoint_every, "loggers": loggers}
-            for job in filter(lambda job: job.left, todo):
-                _train_job(job, display, options)
-        terminal.print(f"{len(todo) - finished} runs in {time.monotonic() - started:.0f} s")
-        if fabric.is_global_zero:
+            diverged = [_train_job(job, display, options) for job in todo if job.left]
+            stop.check()
+        failures = list(filter(None, diverged))
+        terminal.print(f"{len(diverged) - len(failures)} runs in {time.monotonic() - started:.0f} s")
+        if fabric.is_global_zero and len(failures) < len(todo):
             show(terminal, gather_folders([out]), out)
+        if failures:
+            more = f"; {len(failures) - 1} more runs diverged" if len(failures) > 1 else ""
+            raise FloatingPointError(failures[0] + more)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -92,11 +96,14 @@ def _jobs(recipe: Recipe, out: Path, only: list[str]) -> list[Job]:
     return todo
 
 
-def _train_job(job: Job, display: Display, options: dict[str, Any]) -> None:
+def _train_job(job: Job, display: Display, options: dict[str, Any]) -> str:
+    """Train a run; what went wrong if it diverged, which does not end the others, else an empty text."""
     machine = {**environment(command=command_line(), threads=torch.get_num_threads()), **where(options["fabric"])}
     opened = {"settings": job.settings, "environment": machine}
     try:
         for record in fit(job.plan, job.folder, **opened, **options, progress=partial(display.step, job)):
             display.epoch(job, record)
     except FloatingPointError as error:
-        raise FloatingPointError(f"{job.optimizer}, seed {job.seed}: {error}") from error
+        display.diverged(job, str(error))
+        return f"{job.optimizer}, seed {job.seed}: {error}"
+    return ""

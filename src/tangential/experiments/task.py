@@ -1,4 +1,9 @@
-"""What the training loop has to know of a task: its data, its model, what is minimised, and its score."""
+"""Interface of a task: its data, its model, the losses that are minimised, and its scores.
+
+Training and report know this of a task and nothing else. Random numbers of a loss or a score are drawn from torch's
+generators, which are seeded and saved with a run; data loading may draw from Python's and NumPy's as well, which are
+seeded for each fetch and put back.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +22,13 @@ T = TypeVar("T", bound="Task")
 
 @dataclass(frozen=True)
 class Objective:
-    """What one optimizer minimises. Most tasks have one; two networks that play against each other have one each.
+    """Objective of one optimizer. Most tasks have one; two networks that play against each other have one each.
 
     Args:
         loss: Computes the training loss of one batch, a tensor without dimensions.
         parameters: What the optimizer is made from: parameters, or parameter groups. A group's key `lr_scale`
             multiplies the learning rate of the recipe for that group, as metric learning's proxies need it.
-        name: Tells it from the task's other objectives in records and checkpoints; empty for the only one.
+        name: Its name in records and checkpoints, where a task has several; empty for the only one.
     """
 
     loss: Callable[[nn.Module, Any], Tensor]
@@ -33,11 +38,11 @@ class Objective:
 
 @dataclass(frozen=True)
 class Headline:
-    """The one score that a comparison is about, and how it is shown.
+    """Main score of a comparison, and how it is shown.
 
     Args:
         name: Which of the task's scores it is.
-        label: How it is called, with its unit: `accuracy (%)`.
+        label: Its name on axes and in tables, with its unit: `accuracy (%)`.
         scale: What a score is multiplied with to be shown: 100 for a share shown in per cent.
         higher_is_better: Whether more is better; False for a perplexity.
     """
@@ -52,18 +57,18 @@ ACCURACY = Headline("accuracy", "accuracy (%)", scale=100.0)
 
 
 class Task(Protocol):
-    """One thing to learn. A task never names an optimizer.
+    """A learning task: data, model, objectives and scores. A task never names an optimizer.
 
     Implementations are frozen dataclasses: their fields are the settings that decide a run.
     """
 
     @property
     def headline(self) -> Headline:
-        """Say which score the comparison is about."""
+        """Main score of the comparison."""
         ...
 
     def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Any]:
-        """Give the batches of one pass, shuffled by `generator` if there is one; the same at every call otherwise.
+        """Dataloader of one pass, shuffled by `generator` if there is one; the same at every call otherwise.
 
         Raises:
             ValueError: The data are not there; the error says in one line where to get them and where to put them.
@@ -71,17 +76,20 @@ class Task(Protocol):
         ...
 
     def model(self) -> nn.Module:
-        """Make a new model, its weights drawn from torch's global generator."""
+        """New model, its weights drawn from torch's global generator."""
         ...
 
     def objectives(self, model: nn.Module) -> Sequence[Objective]:
-        """Say what is minimised, in the order in which a step takes them. The last one's loss is the `train_loss`."""
+        """Objectives, in the order in which a step takes them. The last one's loss is the `train_loss`."""
         ...
 
     def score(self, model: nn.Module, batches: Iterable[Any]) -> Record:
-        """Measure a model in evaluation mode, without gradients; the names become `test_<name>` in the record."""
+        """Scores of a model in evaluation mode, without gradients; the names become `test_<name>` in the record.
+
+        A score that is not finite stops the run, so what is computed from NaN has to be NaN.
+        """
         ...
 
     def smoke(self: T) -> T:
-        """Make the same task on a few generated samples, for a run of seconds that needs no data."""
+        """The same task on a few generated samples, for a run of seconds that needs no data."""
         ...

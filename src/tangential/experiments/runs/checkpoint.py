@@ -9,6 +9,7 @@ anything but tensors and plain values, after every checksum in it was verified.
 
 from __future__ import annotations
 
+import errno
 import logging
 import zipfile
 from pathlib import Path
@@ -23,7 +24,7 @@ _log = logging.getLogger("tangential")
 
 
 def save_checkpoint(folder: RunFolder, state: dict[str, Any]) -> None:
-    """Write a state; the newest there was becomes the previous one.
+    """Write a state as the newest checkpoint; the newest there was becomes the previous one.
 
     Raises:
         OSError: The disk is full or the folder cannot be written; what was there is still there.
@@ -32,7 +33,7 @@ def save_checkpoint(folder: RunFolder, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(folder: RunFolder, *, warn: bool = False) -> dict[str, Any] | None:
-    """Read a run's newest checkpoint that is whole; None before the first.
+    """Newest checkpoint of a run that is whole; None before the first.
 
     Args:
         folder: The run.
@@ -40,6 +41,8 @@ def load_checkpoint(folder: RunFolder, *, warn: bool = False) -> dict[str, Any] 
 
     Raises:
         ValueError: There is a checkpoint, and none is whole.
+        OSError: One cannot be read (no permission, too many open files), which is no damage: another is not taken.
+        MemoryError: There is no memory to read it, likewise.
     """
     failure: ValueError | None = None
     for path in (folder.checkpoint, folder.previous_checkpoint):
@@ -56,6 +59,29 @@ def load_checkpoint(folder: RunFolder, *, warn: bool = False) -> dict[str, Any] 
     if failure:
         raise failure
     return None
+
+
+def scored_weights(state: dict[str, Any]) -> dict[str, Any]:
+    """State dict of the weights that a run is scored with: their moving average if it has one, else the weights.
+
+    Args:
+        state: A checkpoint.
+
+    Example:
+        >>> scored_weights({"model": {"weight": 1}, "average": {"n_averaged": 9, "module.weight": 2}})
+        {'weight': 2}
+    """
+    average = state.get("average")
+    if average is None:
+        return state["model"]
+    return {name.removeprefix("module."): value for name, value in average.items() if name.startswith("module.")}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is one of memory, for which torch has a RuntimeError with a text."""
+    text = str(error).lower()
+    told = isinstance(error, RuntimeError) and ("allocate memory" in text or "not enough memory" in text)
+    return told or isinstance(error, MemoryError | torch.OutOfMemoryError) or getattr(error, "errno", 0) == errno.ENOMEM
 
 
 def first_line(error: Exception) -> str:
@@ -99,6 +125,11 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError(f"the checksum of {damaged} is wrong")
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # a cut or foreign file fails in as many ways as pickle, zip and torch have
+        if out_of_memory(error):
+            raise MemoryError(f"{path}: not enough memory to read it") from error
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: offsets before the start
+            error.filename = str(path)
+            raise
         raise corrupt(path, first_line(error)) from error
     if not isinstance(state, dict) or not isinstance(state.get("epoch"), int):
         raise corrupt(path, "it is not a checkpoint of a run")

@@ -67,7 +67,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], *, keep: Path 
     Raises:
         OSError: The disk is full or the folder cannot be written; the old file is still there.
     """
-    with _named(path), _opened(path.parent) as (folder, place):
+    with named(path), _opened(path.parent) as (folder, place):
         part, final = place(f"{path.name}.{secrets.token_hex(8)}{PART}"), place(path.name)
         try:
             with os.fdopen(_open_fresh(part, folder), "wb") as file:
@@ -112,7 +112,7 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
         OSError: The disk is full, the folder cannot be written, or the file is a link.
     """
     line = json.dumps(value, allow_nan=False).encode() + b"\n"
-    with _named(path), os.fdopen(open_unlinked(path, os.O_WRONLY | os.O_APPEND), "ab") as file:
+    with named(path), os.fdopen(open_unlinked(path, os.O_WRONLY | os.O_APPEND), "ab") as file:
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
@@ -176,7 +176,7 @@ def _open_fresh(name: str, folder: int | None) -> int:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Name the file in an error that does not, as that of a full disk, or that names the temporary one."""
     try:
         yield

@@ -1,12 +1,13 @@
-"""A run folder: what was asked, where it ran, what came out, and where to go on from.
+"""A run folder: settings, environment, data, results, and the checkpoint to resume from.
 
     settings.json      what decides the result; two runs with equal settings are the same run
     environment.json   where it was last started: versions, machine, exact command
+    data.json          number of samples and fingerprint of each split, as the run was begun with
     metrics.jsonl      one object per epoch, appended and on disk before the checkpoint of that epoch
     checkpoint.pt      the whole state after a step; checkpoint-previous.pt is the one before
     lock               held by the process that writes here
     telemetry.jsonl    one object per logged step: what the weights did, if they were watched
-    invariances.json   which weights of the model are scale-invariant, as `Invariances.to_json` says it, if it was asked
+    invariances.json   which weights of the model are scale-invariant, as `Invariances.to_json` writes it
 
 Every file but the metrics is replaced as a whole, so a killed process leaves the old one or the new one. A line of
 metrics beyond the checkpoint belongs to an epoch that will run again. Nothing here needs torch.
@@ -26,6 +27,7 @@ from tangential.telemetry.json_lines import json_lines
 
 SETTINGS = "settings.json"
 ENVIRONMENT = "environment.json"
+DATA = "data.json"
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint-previous.pt"
@@ -60,6 +62,11 @@ class RunFolder:
     def previous_checkpoint(self) -> Path:
         """Where the one before it lies."""
         return self.path / PREVIOUS
+
+    @property
+    def data(self) -> Path:
+        """Where the identity of the data lies."""
+        return self.path / DATA
 
     @property
     def telemetry(self) -> Path:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tangential.experiments.runs.checkpoint import first_line, load_checkpoint
+from tangential.experiments.runs.checkpoint import first_line, load_checkpoint, out_of_memory
 from tangential.experiments.runs.files import corrupt
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.task import Record
+from tangential.experiments.training.data_identity import check_data
 from tangential.experiments.training.devices import from_first, start
 from tangential.experiments.training.loop import Training
 from tangential.experiments.training.open_run import RunWriter, open_run
@@ -70,6 +71,7 @@ def fit(
     stop = Stop() if stop is None else stop
     with open_run(folder, fabric, settings=settings, environment=environment, loggers=loggers) as writer:
         training = Training(plan, fabric)
+        from_first(fabric, lambda: check_data(folder, training.datasets))
         with _telemetry(plan, training, folder, fabric) as telemetry:
             _resume(training, telemetry, folder, fabric)
             checkpointer = Checkpointer(training, telemetry, writer, stop, minutes, progress)
@@ -94,6 +96,8 @@ def _resume(training: Training, telemetry: RunTelemetry, folder: RunFolder, fabr
             training.load_state_dict(state)
             telemetry.load_state_dict(state["telemetry"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
             raise corrupt(folder.checkpoint, first_line(error)) from error
     from_first(fabric, lambda: folder.rewind(training.epoch))
     from_first(fabric, telemetry.rewind)

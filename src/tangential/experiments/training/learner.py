@@ -12,6 +12,7 @@ A step on a batch that arrives as micro-batches `(weight, samples)`, the weights
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ class Learner:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         add_up_gradients(self._fabric, parameters)
         self._check_finite(model, loss, parameters)
-        self._clip(model)
+        self._clip(parameters)
         self._update()
         return loss
 
@@ -110,17 +111,28 @@ class Learner:
         grads = [] if self._scaler else [p.grad for p in parameters if p.grad is not None]
         if _all_finite(loss, grads):
             return
-        where = first_affected(model)
-        if where or not bool(loss.isfinite()):
-            name = f"train_loss_{self.name}" if self.name else "train_loss"
-            raise FloatingPointError(f"{name} became {float(loss)}" + (f", {where}" if where else ""))
+        where, value = first_affected(model), float(loss)
+        name = f"train_loss_{self.name}" if self.name else "train_loss"
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{name} became {value}" + (f", {where}" if where else ""))
+        if where:
+            raise FloatingPointError(f"{name} is finite ({value:.4g}), but not all numbers are: {where}")
 
-    def _clip(self, model: nn.Module) -> None:
+    def _clip(self, parameters: list[Tensor]) -> None:
+        """Clip the gradients, first of all divided by the scale of the loss where it is scaled.
+
+        Not by Fabric, which divides once for each limit, and refuses optimizers whose step divides by itself: a step
+        is told by the scaler that it was done.
+        """
         value, norm = self._options.clip_value, self._options.clip_norm
+        if value is None and norm is None:
+            return
+        if self._scaler:
+            self._scaler.unscale_(self.optimizer)
         if value is not None:
-            self._fabric.clip_gradients(model, self.optimizer, clip_val=value)
+            nn.utils.clip_grad_value_(parameters, value)
         if norm is not None:
-            self._fabric.clip_gradients(model, self.optimizer, max_norm=norm, error_if_nonfinite=False)
+            nn.utils.clip_grad_norm_(parameters, norm)
 
     def _update(self) -> None:
         before = self._scaler.get_scale() if self._scaler else 0.0

@@ -40,7 +40,8 @@ from tangential.experiments.training.devices import (
 from tangential.experiments.training.learner import Learner
 from tangential.experiments.training.plan import Plan
 from tangential.experiments.training.resumable_loader import MicroBatch, ResumableLoader
-from tangential.experiments.training.sync_batchnorm import share_batch_norm
+from tangential.experiments.training.step_clock import StepClock
+from tangential.experiments.training.sync_batchnorm import check_smallest_batch, share_batch_norm
 from tangential.telemetry import matrices, mean_norm
 from tangential.telemetry.weight_norms import Movement
 
@@ -54,7 +55,6 @@ class _Epoch:
 
     losses: list[dict[str, Tensor]] = field(default_factory=list)
     moved: list[Tensor] = field(default_factory=list)
-    stepping: float = 0.0
     seconds: float = 0.0
     lr: float = 0.0
 
@@ -63,7 +63,6 @@ class _Epoch:
         return {
             "losses": {name: torch.stack([each[name] for each in self.losses]) for name in names},
             "moved": torch.stack(self.moved) if self.moved else torch.empty(0),
-            "stepping": self.stepping,
             "seconds": self.seconds,
             "lr": self.lr,
         }
@@ -73,7 +72,7 @@ class _Epoch:
         losses = {name: values.to(device) for name, values in state["losses"].items()}
         moved = list(state["moved"].to(device))
         steps = [{name: values[i] for name, values in losses.items()} for i in range(len(moved))]
-        return _Epoch(steps, moved, state["stepping"], state["seconds"], state["lr"])
+        return _Epoch(steps, moved, state["seconds"], state["lr"])
 
 
 class Training:
@@ -98,6 +97,7 @@ class Training:
         self.epoch = 0
         self.batch = 0
         self._under_way = _Epoch()
+        self._clock = StepClock(fabric.device)
         self._random: list[dict[str, Tensor]] | None = None
         self._plan = plan
         self._generator = torch.Generator().manual_seed(plan.seed)
@@ -105,11 +105,13 @@ class Training:
         loader = plan.task.batches("train", batch_size=plan.batch_size, generator=self._generator)
         self._loader = ResumableLoader(loader, seed=plan.seed, fabric=fabric, accumulate=options.accumulate)
         self._test_batches = plan.task.batches("test", batch_size=plan.batch_size)
+        self.datasets = {"train": loader.dataset, "test": self._test_batches.dataset}
         self.model = self._prepared(plan.task.model())
         self._average = _average(self.model, options.ema)
         objectives = plan.task.objectives(self.model)
         made: dict[str, Any] = {"optimizer": plan.optimizer, "schedule": plan.schedule, "steps": self.steps}
         self._learners = [Learner(each, fabric=fabric, options=options, **made) for each in objectives]
+        check_smallest_batch(self.model, [each.loss for each in objectives], self._loader, fabric)
         if options.compile:
             self.model.compile()
         if fabric.global_rank:
@@ -164,16 +166,16 @@ class Training:
         self.model.train()
         for batch in self._loader.epoch(self.epoch, taken=self.batch, ready=self._restore_random):
             self._under_way.lr = float(self._learners[-1].lr)
-            step_started = time.perf_counter()
-            losses = self._step(batch)
-            self._under_way.stepping += time.perf_counter() - step_started
+            with self._clock:
+                losses = self._step(batch)
             self._under_way.losses.append(losses)
             self._under_way.moved.append(movement.after(weights) / max(1, len(weights)))
             self.batch += 1
             self._under_way.seconds = time.perf_counter() - started
             pause()
         record = self._record(weights, self._score(pause)) | {"seconds": time.perf_counter() - started}
-        record["ms_per_step"] = 1000 * self._under_way.stepping / len(self._under_way.losses)
+        record["ms_per_step"] = 1000 * self._clock.seconds() / len(self._under_way.losses)
+        self._clock.reset()
         self.epoch, self.batch, self._under_way = self.epoch + 1, 0, _Epoch()
         self._generator_state = self._generator.get_state()
         return record
@@ -227,7 +229,7 @@ class Training:
         return {
             "epoch": self.epoch,
             "batch": self.batch,
-            "under_way": self._under_way.state_dict(),
+            "under_way": self._under_way.state_dict() | {"stepping": self._clock.seconds()},
             "model": self.model.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
             "objectives": {each.name: each.state_dict() for each in self._learners},
@@ -246,6 +248,7 @@ class Training:
         self._fabric.strategy.precision.load_state_dict(state["precision"])
         self.epoch, self.batch = state["epoch"], state["batch"]
         self._under_way = _Epoch.of(state["under_way"], self._fabric.device)
+        self._clock.reset(state["under_way"]["stepping"])
         self._random = state["random"]
         self._generator_state = state["generator"] if "generator" in state else state["order"]  # as 0.1 called it
         self._generator.set_state(self._generator_state)

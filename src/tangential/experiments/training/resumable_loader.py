@@ -19,6 +19,8 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,6 +65,16 @@ class ResumableLoader:
     def __len__(self) -> int:
         return self._steps
 
+    @property
+    def least_samples(self) -> int | None:
+        """Samples of the smallest micro-batch of an epoch; None where that is not known beforehand."""
+        return None if self._sampler is None else self._sampler.least_samples
+
+    def sample(self) -> Any:
+        """The first sample of the dataset, as a batch of one, placed where the model is."""
+        _, samples = self._loader.dataset.__getitems__([(0, 1.0), 0])  # type: ignore[attr-defined]
+        return placed(self._fabric, samples)
+
     def epoch(
         self, number: int, *, taken: int = 0, ready: Callable[[], None] = lambda: None
     ) -> Iterator[list[MicroBatch]]:
@@ -75,7 +87,10 @@ class ResumableLoader:
         """
         micro_batches = self._sampled(number, taken, ready) if self._sampler else self._streamed(taken, ready)
         for _ in range(taken, self._steps):
-            yield [next(micro_batches) for _ in range(self._accumulate)]
+            batch = list(islice(micro_batches, self._accumulate))
+            if len(batch) < self._accumulate:
+                raise ValueError(f"the task's loader has fewer batches than the {self._steps} it announced")
+            yield batch
         for _ in micro_batches:  # a sampler may draw its last numbers when it ends
             raise ValueError(f"the task's loader has more batches than the {self._steps} it announced")
 
@@ -134,14 +149,23 @@ class ShardSampler(Sampler[list[Any]]):
                 seed = random.Random(f"{self._seed} {self.epoch} {number} {place}").getrandbits(63)
                 yield [(seed, len(numbers) / len(batch)), *numbers]
 
-    def _check_last(self) -> None:
-        """Refuse a last batch that is too small at once, before an epoch is spent."""
+    @property
+    def least_samples(self) -> int | None:
+        """Samples of the smallest micro-batch of an epoch; None for a sampler that does not make plain batches."""
+        smallest = self._smallest_batch()
+        return None if smallest is None else smallest // self._shares
+
+    def _smallest_batch(self) -> int | None:
         if type(self._batches) is not BatchSampler:
-            return
+            return None
         size, samples = self._batches.batch_size, len(self._batches.sampler)  # type: ignore[arg-type]
         rest = 0 if self._batches.drop_last else samples % size
-        smallest = min(samples, rest or size)
-        if smallest < self._shares:
+        return min(samples, rest or size)
+
+    def _check_last(self) -> None:
+        """Refuse a last batch that is too small at once, before an epoch is spent."""
+        smallest = self._smallest_batch()
+        if smallest is not None and smallest < self._shares:
             raise ValueError(_too_small(smallest, self._shares))
 
 
@@ -157,11 +181,9 @@ class SeededDataset(Dataset[MicroBatch]):
 
     def __getitems__(self, keys: list[Any]) -> MicroBatch:
         (seed, weight), *numbers = keys
-        before = torch.get_rng_state()
-        _seed_all(seed)
         whole = getattr(self._data, "__getitems__", None)
-        samples = self._collate(whole(numbers) if callable(whole) else [self._data[i] for i in numbers])
-        torch.set_rng_state(before)
+        with _seeded(seed):
+            samples = self._collate(whole(numbers) if callable(whole) else [self._data[i] for i in numbers])
         return weight, samples
 
 
@@ -187,12 +209,22 @@ def _collated(samples: Any) -> Any:
     return samples
 
 
-def _seed_all(seed: int) -> None:
-    """Seed the generators that a data set may draw from: torch's, and for foreign ones Python's and NumPy's."""
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the generators that a dataset may draw from (torch's, Python's, NumPy's), and put them back afterwards."""
+    numpy: Any = sys.modules["numpy"].random if "numpy" in sys.modules else None
+    before = torch.get_rng_state(), random.getstate(), numpy.get_state() if numpy else None
     torch.default_generator.manual_seed(seed)
     random.seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed % 2**32)
+    if numpy:
+        numpy.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        random.setstate(before[1])
+        if numpy:
+            numpy.set_state(before[2])
 
 
 def _too_small(samples: int, shares: int) -> str:

@@ -1,14 +1,23 @@
-"""BatchNorm over the whole batch when processes share it, so that a result does not depend on how many there are."""
+"""BatchNorm of split batches: statistics over all processes, and no batch of a single sample.
+
+With statistics over the samples of every process, a result does not depend on how many processes there are.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.distributed import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from tangential.experiments.training.resumable_loader import ResumableLoader
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -28,7 +37,7 @@ class _SumOfAll(Function):
 
 
 class SharedBatchNorm(_BatchNorm):
-    """What `torch.nn.SyncBatchNorm` is on a GPU, in plain torch, for processes on CPUs; made by `share_batch_norm`."""
+    """`torch.nn.SyncBatchNorm` in plain torch, for processes on CPUs; made by `share_batch_norm`."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Nothing to check: the module that it replaces had its own dimensions."""
@@ -87,6 +96,39 @@ def share_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     for name, child in model.named_children():
         setattr(model, name, share_batch_norm(child, device))
     return model
+
+
+def check_smallest_batch(
+    model: nn.Module, losses: Sequence[Callable[[nn.Module, Any], Tensor]], loader: ResumableLoader, fabric: Fabric
+) -> None:
+    """Try a last batch of one sample, of which BatchNorm takes no statistics, before an epoch is spent.
+
+    Weights, buffers and generators are as before.
+
+    Args:
+        model: The model that is trained.
+        losses: The losses of its objectives.
+        loader: Its training batches.
+        fabric: Where it runs; several processes have several samples.
+
+    Raises:
+        ValueError: A loss fails on one sample, as it would at the end of the first epoch.
+    """
+    normed = any(isinstance(module, _BatchNorm) for module in model.modules())
+    if loader.least_samples != 1 or not normed or fabric.world_size > 1:
+        return
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices), fabric.autocast():
+            for loss in losses:
+                loss(model.train(), loader.sample())
+    except (ValueError, RuntimeError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"the last batch of an epoch has one sample ({first}); choose another batch_size") from error
+    finally:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
 
 
 def _shared(plain: nn.Module, device: torch.device) -> nn.Module:

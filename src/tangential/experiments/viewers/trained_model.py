@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from tangential.experiments.recipes import RECIPES
-from tangential.experiments.runs.checkpoint import load_checkpoint
+from tangential.experiments.runs.checkpoint import load_checkpoint, scored_weights
 from tangential.experiments.runs.files import corrupt
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.settings.record import as_recorded, describe
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def trained(folder: RunFolder, kind: type[T], lacks: str) -> tuple[T, nn.Module]:
-    """Make a run's task and its network again, with the weights of the latest checkpoint, in evaluation mode.
+    """Task and network of a run, with the weights that the latest checkpoint is scored with, in evaluation mode.
 
     Args:
         folder: A run of a recipe whose task is of the kind.
@@ -37,9 +37,12 @@ def trained(folder: RunFolder, kind: type[T], lacks: str) -> tuple[T, nn.Module]
     if recipe is None or not isinstance(recipe.task, kind):
         raise ValueError(f"{folder.path} is a run of {settings.get('recipe')!r}, which {lacks}")
     task: Any = recipe.task
-    if describe(task.data)["class"] != settings["task"]["data"]["class"]:
-        task = task.smoke()
-    task = as_recorded(task, settings["task"], folder.path)
+    try:
+        if describe(task.data)["class"] != settings["task"]["data"]["class"]:
+            task = task.smoke()
+        task = as_recorded(task, settings["task"], folder.path)
+    except (KeyError, TypeError) as error:  # a split of a sweep, or a file that somebody else wrote
+        raise ValueError(f"{folder.path}: its settings are not those of the recipe {recipe.name}") from error
     state = load_checkpoint(folder)
     if state is None:
         raise ValueError(f"{folder.path} has no checkpoint yet; train at least one epoch")
@@ -47,8 +50,7 @@ def trained(folder: RunFolder, kind: type[T], lacks: str) -> tuple[T, nn.Module]
     bare = {"weights": None} if "weights" in task.net.keywords else {}
     model = replace(task, net=partial(task.net, **bare)).model()
     try:
-        model.load_state_dict(state["model"])
+        model.load_state_dict(scored_weights(state))
     except (KeyError, RuntimeError) as error:
         raise corrupt(folder.checkpoint, str(error).partition("\n")[0]) from error
     return task, model.eval()
-
