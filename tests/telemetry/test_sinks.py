@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,13 +88,61 @@ def test_a_second_run_in_the_same_folder_is_refused_before_it_mixes(tmp_path):
     assert [x["step"] for x in read_records(tmp_path / "telemetry.jsonl")] == [2, 4]
 
 
-@pytest.mark.parametrize("content", [b"not json\n", b"[1]\n", b'{"epoch": 1}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"not json\n", b"[1]\n", b'{"epoch": 1}\n', b'{"step": true}\n', b'{"step": "1"}\n', b'{"step": 1.5}\n'),
+        *(b"\n", b"\xff\xfe\x00\n", b'{"step": NaN}\n', b"[" * 100_000 + b"\n", b'{"step": ' + b"9" * 5000 + b"}\n"),
+    ],
+)
 def test_another_file_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "telemetry.jsonl"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="line 1 is not"):
         JsonLines(tmp_path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("steps", [(2, 1), (1, 1), (0,), (-3,)])
+def test_steps_that_do_not_ascend_are_damage(tmp_path, steps):
+    path = tmp_path / "telemetry.jsonl"
+    path.write_bytes(b"".join(json.dumps(record(step)).encode() + b"\n" for step in steps))
+    with pytest.raises(ValueError, match=rf"broken \(line {len(steps)} has step {steps[-1]} after step"):
+        read_records(path)
+    with pytest.raises(ValueError, match="broken"):
+        JsonLines(tmp_path)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("when", ["before", "under way"])
+def test_a_link_is_never_written_through(tmp_path, exists, when):
+    other, folder = tmp_path / "other", tmp_path / "run"
+    if exists:
+        other.write_bytes(b'{"step": 1}\n{"ste' if when == "before" else b"")
+    content = other.read_bytes() if exists else None
+    folder.mkdir()
+    sink = JsonLines(folder) if when == "under way" else None
+    (folder / "telemetry.jsonl").symlink_to(other)
+    with pytest.raises((ValueError, OSError), match=r"telemetry\.jsonl"):
+        if sink is None:
+            JsonLines(folder)
+        else:
+            sink(record(1))
+    assert other.exists() == exists and (not exists or other.read_bytes() == content)
+
+
+def test_a_pipe_in_place_of_the_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "telemetry.jsonl")
+    with pytest.raises(ValueError, match="not a regular file"):
+        JsonLines(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path, monkeypatch):
+    sink = JsonLines(tmp_path)
+    monkeypatch.setattr(sink, "_opened", lambda flags: open("/dev/full", "wb"))  # noqa: PTH123
+    with pytest.raises(OSError, match=r"No space left.*telemetry\.jsonl"):
+        sink(record(1))
 
 
 def test_what_is_no_number_becomes_null(tmp_path):

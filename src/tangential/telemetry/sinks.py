@@ -1,4 +1,4 @@
-"""Where records go: a file of the run folder, or the loggers people have. Each sink is called with every record."""
+"""Sinks of records: a JSON-lines file, TensorBoard, Weights & Biases, MLflow. Each is called with every record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from hashlib import sha1
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tangential.telemetry.json_lines import json_lines
 from tangential.telemetry.records import Record
@@ -28,9 +28,11 @@ class JsonLines:
     Args:
         folder: The run folder; it is made if it is not there.
 
+    A link in place of the file is refused, and never followed: it may lead to any file of the user's.
+
     Raises:
-        OSError: The folder cannot be made or written.
-        ValueError: The file holds something else.
+        OSError: The folder cannot be made or read.
+        ValueError: The file holds something else, or is a link.
 
     Example:
         >>> import tempfile
@@ -59,8 +61,11 @@ class JsonLines:
             )
         line = json.dumps(_rounded(record), allow_nan=False).encode() + b"\n"
         self._cut(None)
-        with self.path.open("ab") as file:
-            file.write(line)
+        try:
+            with self._opened(os.O_APPEND | os.O_CREAT) as file:
+                file.write(line)
+        except OSError as error:  # without a file's name where the disk is full
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self._last, self._end = record["step"], self._end + len(line)
 
     def rewind(self, step: int) -> None:
@@ -73,14 +78,22 @@ class JsonLines:
 
         Not when the sink is made: other processes of a distributed run make one too, and only the first writes.
         """
-        size = self.path.stat().st_size if self.path.exists() else 0
+        size = self.path.lstat().st_size if os.path.lexists(self.path) else 0
         if size != self._end:
             self._last, self._end = self._whole(step)
             if size > self._end:
-                os.truncate(self.path, self._end)
+                with self._opened(0) as file:
+                    file.truncate(self._end)
+
+    def _opened(self, flags: int) -> BinaryIO:
+        """The file for writing, which is none that a link leads to."""
+        no_follow = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # Windows has the second of them
+        return os.fdopen(os.open(self.path, os.O_WRONLY | no_follow | flags, 0o666), "wb" if not flags else "ab")
 
     def _whole(self, step: int | None) -> tuple[int, int]:
         """The step of the last whole record, up to `step`, and where it ends in the file."""
+        if self.path.is_symlink():
+            raise ValueError(f"{self.path} is a link; move it away to go on, records go to a file of the folder itself")
         last, end = 0, 0
         for record, stop in _lines(self.path):
             if step is not None and record["step"] > step:
@@ -90,23 +103,28 @@ class JsonLines:
 
 
 def read_records(path: str | os.PathLike[str]) -> list[Record]:
-    """Read a `telemetry.jsonl`; a last line that was cut off by a kill does not count.
+    """Records of a `telemetry.jsonl`; a last line that was cut off by a kill does not count.
 
     Args:
         path: The file; without it there are no records.
 
     Raises:
-        ValueError: Another line is not a record.
+        ValueError: Another line is not a record, or its step does not come after that of the line before.
     """
     return [record for record, _ in _lines(Path(path))]
 
 
 def _lines(path: Path) -> Iterable[tuple[Record, int]]:
     """Every whole line as a record, and where it ends in the file."""
+    last = 0
     try:
         for number, record, end in json_lines(path):
-            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            step = record.get("step") if isinstance(record, dict) else None
+            if not isinstance(step, int) or isinstance(step, bool):
                 raise ValueError(f"line {number} is not a record")
+            if step <= last:
+                raise ValueError(f"line {number} has step {step} after step {last}")
+            last = step
             yield record, end
     except ValueError as error:
         raise ValueError(f"{path} is broken ({error}); move it away to go on") from error
@@ -117,7 +135,7 @@ class TensorBoard:
 
     Args:
         target: A `SummaryWriter`, or the folder for a new one.
-        weights: Write the figures of every weight too, not only the quantiles over them.
+        weights: Write the metrics of every weight too, not only the quantiles over them.
 
     Raises:
         ImportError: The package tensorboard is not installed.
@@ -141,7 +159,7 @@ class WandB:
 
     Args:
         run: A run; None for the one that `wandb.init` began.
-        weights: Log the figures of every weight too.
+        weights: Log the metrics of every weight too.
         commit: End a row of the history with each record. By default a record joins the row of your next `log`, so that
             steps you number yourself stay in order; choose True if nothing else logs, or less often.
 
@@ -170,7 +188,7 @@ class MLflow:
 
     Args:
         run_id: The run; None for the active one.
-        weights: Log the figures of every weight too.
+        weights: Log the metrics of every weight too.
 
     Raises:
         ImportError: Neither mlflow nor mlflow-skinny is installed.
@@ -193,7 +211,7 @@ class MLflow:
             self._mlflow.log_metrics(some, step=record["step"], run_id=self._run_id)
 
     def _allowed(self, name: str) -> str:
-        """A name that MLflow takes, never one for two."""
+        """The name with characters that MLflow allows; different names stay different."""
         if name not in self._names:
             clean = re.sub(r"[^A-Za-z0-9_\-./: ]|(?<=/)\.+(?=/)|(?<=/)(?=/)", "_", name)
             if len(clean) > 200 or clean in self._names.values():
@@ -203,22 +221,22 @@ class MLflow:
 
 
 def scalars(record: Record, *, weights: bool = False) -> dict[str, float]:
-    """A record as names and numbers, for loggers: `telemetry/angle/median`, `telemetry/weights/conv.weight/angle`.
+    """Names and numbers of a record, for loggers: `telemetry/angle/median`, `telemetry/weights/conv.weight/angle`.
 
     Args:
         record: One record.
-        weights: The figures of every weight too.
+        weights: The metrics of every weight too.
 
     Example:
         >>> scalars({"step": 1, "summary": {"norm": {"median": 2.0}}, "weights": {}})
         {'telemetry/norm/median': 2.0}
     """
     found = {
-        f"telemetry/{figure}/{level}": x for figure, levels in record["summary"].items() for level, x in levels.items()
+        f"telemetry/{metric}/{level}": x for metric, levels in record["summary"].items() for level, x in levels.items()
     }
     for name, own in record.get("weights", {}).items() if weights else ():
-        numbers = {figure: x for figure, x in own.items() if isinstance(x, (bool, int, float)) and figure != "blocks"}
-        found |= {f"telemetry/weights/{name}/{figure}": float(x) for figure, x in numbers.items()}
+        numbers = {metric: x for metric, x in own.items() if isinstance(x, (bool, int, float)) and metric != "blocks"}
+        found |= {f"telemetry/weights/{name}/{metric}": float(x) for metric, x in numbers.items()}
     return found
 
 
@@ -231,7 +249,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _needed(module: str, package: str | None = None) -> Any:
-    """An optional module, or an error that says how to get it."""
+    """An optional module, or an error with the package to install."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
