@@ -31,15 +31,14 @@ def predict(
     """Draw the boxes that a trained detector predicts, on any images or on those of its test set."""
     task, model = detections.detector(RunFolder(run))
     chosen = detections.images_in(pictures) if pictures else detections.first_test_images(task, count)
+    out = out.expanduser()
+    paths = detections.output_paths(chosen, out)
     make_folder(out)
-    terminal, report, names = console(), [], Counter[str]()
-    for truth in chosen:
+    terminal, report = console(), []
+    for truth, path in zip(chosen, paths, strict=True):
         image = read_image(truth.path)
         found = detections.detect(image, task, model)
         found = {name: values[found["scores"] >= threshold] for name, values in found.items()}
-        names[truth.path.stem] += 1
-        number = f"-{names[truth.path.stem]}" if names[truth.path.stem] > 1 else ""
-        path = out / f"{truth.path.stem}{number}.png"
         drawn = detections.draw_boxes(image, found, task.data.categories, truth=truth)
         replace_file(path, lambda file, drawn=drawn: drawn.save(file, format="PNG"))
         boxes = detections.as_json(found, task.data.categories)

@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from tangential.cli.predict import predict
-from tangential.experiments.data.boxes.annotated import transformed
+from tangential.experiments.data.boxes.annotated import AnnotatedImage, transformed
 from tangential.experiments.data.boxes.synthetic import Shapes
 from tangential.experiments.data.boxes.transforms import SquareView, StretchedView
 from tangential.experiments.data.images.decoding import read_image
@@ -24,7 +24,7 @@ from tangential.experiments.settings.record import describe
 from tangential.experiments.tasks.detection import Detection
 from tangential.experiments.training.fit import fit
 from tangential.experiments.training.loop import Training
-from tangential.experiments.viewers.detections import detect, detector, draw_boxes
+from tangential.experiments.viewers.detections import detect, detector, draw_boxes, output_paths
 from tangential.experiments.viewers.trained_model import as_recorded
 
 SMALL = Detection(
@@ -194,6 +194,29 @@ def test_predict_draws_and_writes_every_box(tmp_path, capsys):
     assert "one-2.png" in capsys.readouterr().out
     predict(folder.path, [tmp_path / "a"], threshold=1.0, out=out)
     assert "nothing" in capsys.readouterr().out
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    for images in ([out], [tmp_path / "b", out / "one-2.png"]):  # what an earlier call wrote, and beside another
+        with pytest.raises(ValueError, match=r"one(-2)?.png is one of the images and would be overwritten; choose"):
+            predict(folder.path, images, threshold=0.0, out=tmp_path / "a" / ".." / "out")
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a/1.png", "b/1.png", "c/1.jpg"],
+        ["a/1.png", "b/1.png", "c/1-2.png"],
+        ["c/1-2.png", "a/1.png", "b/1.png"],
+        ["a/x.png", "b/X.png", "a/x.jpg"],
+        ["a/x.tar.png", "a/x.tar.jpg", "a/.png", "b/.png"],
+    ],
+    ids=str,
+)
+def test_no_two_images_are_written_to_one_file(names, tmp_path):
+    images = [AnnotatedImage(tmp_path / name, (0, 0), ()) for name in names]
+    paths = output_paths(images, tmp_path / "out")
+    assert len({str(path).casefold() for path in paths}) == len(names)
+    assert {path.parent for path in paths} == {tmp_path / "out"}
 
 
 def test_predict_says_what_it_cannot_do(tmp_path):

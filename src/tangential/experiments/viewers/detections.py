@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def images_in(paths: Sequence[Path]) -> list[AnnotatedImage]:
     return [AnnotatedImage(file, (0, 0), ()) for file in files]
 
 
-def first_test_images(task: Detection, count: int) -> list[AnnotatedImage]:
+def first_test_images(task: Detection, limit: int) -> list[AnnotatedImage]:
     """First images of a run's test set, with their annotations.
 
     Raises:
@@ -120,7 +121,34 @@ def first_test_images(task: Detection, count: int) -> list[AnnotatedImage]:
     images = getattr(task.data.load("test", task.view.transform("test")), "images", None)
     if images is None:
         raise ValueError("this run's pictures were generated; name some pictures")
-    return images[:count]
+    return images[:limit]
+
+
+def output_paths(images: Sequence[AnnotatedImage], out: Path) -> list[Path]:
+    """A PNG file in a folder for each image, by the image's name; images of one name are numbered.
+
+    Raises:
+        ValueError: A file is one of the images, which would be overwritten.
+
+    Example:
+        >>> images = [AnnotatedImage(Path(name), (0, 0), ()) for name in ("a/1.jpg", "b/1.png", "1-2.png")]
+        >>> [path.name for path in output_paths(images, Path("out"))]
+        ['1.png', '1-2.png', '1-2-2.png']
+    """
+    taken: set[str] = set()
+    paths = []
+    for image in images:
+        stem = image.path.stem
+        numbered = (f"{stem}-{number}.png" for number in count(2))
+        # Names that differ in case alone are one file on some systems.
+        name = next(each for each in chain([f"{stem}.png"], numbered) if each.casefold() not in taken)
+        taken.add(name.casefold())
+        paths.append(out / name)
+    sources = {image.path.resolve() for image in images}
+    for path in paths:
+        if path.resolve() in sources:
+            raise ValueError(f"{path} is one of the images and would be overwritten; choose another --out")
+    return paths
 
 
 def _rows(found: dict[str, Tensor]) -> Iterator[tuple[list[float], int, float]]:
