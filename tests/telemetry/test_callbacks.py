@@ -58,6 +58,22 @@ def test_lightning_is_watched_and_goes_on_after_a_checkpoint(tmp_path):
     assert [x["step"] for x in read_records(tmp_path / "telemetry.jsonl")] == [2, 4, 6, 8, 10, 12]
 
 
+def test_lightning_keeps_the_state_of_telemetry_in_its_checkpoint(tmp_path):
+    pytest.importorskip("lightning.pytorch")
+    from tangential.telemetry.lightning import TelemetryCallback
+
+    callback = TelemetryCallback(every=2)
+    trainer = lightning_trainer(tmp_path, callback, epochs=1)
+    trainer.fit(lightning_module(), data())
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=False)["callbacks"]
+    assert saved == {"TelemetryCallback{'optimizer': 0}": callback.telemetry.state_dict()}
+    again = TelemetryCallback(every=2)
+    lightning_trainer(tmp_path, again, epochs=2).fit(lightning_module(), data(), ckpt_path=tmp_path / "last.ckpt")
+    state = again.telemetry.state_dict()
+    assert (state["step"], state["records"]) == (8, 4)
+
+
 def test_lightning_loggers_get_the_quantiles(tmp_path):
     pytest.importorskip("lightning.pytorch")
     from lightning.pytorch.loggers import CSVLogger

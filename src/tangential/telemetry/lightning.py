@@ -14,7 +14,7 @@ from tangential.telemetry.watch import Telemetry, watch
 class TelemetryCallback(Callback):
     """Watch an optimizer of a Lightning module while it is trained.
 
-    Without sinks, the quantiles over weights go to the trainer's loggers.
+    Without sinks, the quantiles over weights go to the trainer's loggers. The checkpoint holds the telemetry's state.
 
     Args:
         optimizer: Which of the module's optimizers; give each its own callback.
@@ -27,11 +27,25 @@ class TelemetryCallback(Callback):
 
     def __init__(self, optimizer: int = 0, **settings: Any) -> None:
         self.telemetry: Telemetry | None = None
+        self._state: dict[str, Any] | None = None
         self._index = optimizer
         self._settings = settings
 
+    @property
+    def state_key(self) -> str:
+        """Key of the state in a checkpoint, one for each optimizer."""
+        return self._generate_state_key(optimizer=self._index)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the telemetry, as plain values."""
+        return {} if self.telemetry is None else self.telemetry.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state of a checkpoint until training starts."""
+        self._state = state_dict
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, where the checkpoint left off if there is one."""
+        """Start watching, from the checkpoint's step if there is one."""
 
         def log(record: Record) -> None:
             for logger in trainer.loggers:
@@ -39,15 +53,17 @@ class TelemetryCallback(Callback):
 
         settings = {"names": pl_module.named_parameters(), "sinks": (log,), **self._settings}
         self.telemetry = watch(trainer.optimizers[self._index], **settings)
-        if trainer.global_step:
+        if self._state:
+            self.telemetry.load_state_dict(self._state)
+        elif trainer.global_step:  # a checkpoint from before there was a callback
             self.telemetry.go_on_from(trainer.global_step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell records the epoch."""
+        """Set the epoch of the records."""
         assert self.telemetry is not None, "Lightning starts training before its first epoch"
         self.telemetry.epoch = trainer.current_epoch
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """End, after an error too."""
+        """Stop watching, after an error too."""
         if self.telemetry is not None:
             self.telemetry.close()

@@ -13,7 +13,7 @@ class TelemetryCallback(TrainerCallback):
     """Watch the optimizer of a `Trainer` while it trains.
 
     Args:
-        **settings: Those of `tangential.watch`; `sinks` say where the records go.
+        **settings: Those of `tangential.watch`; the records go to `sinks`.
 
     Example:
         >>> callback = TelemetryCallback(every=50, keep=1000)  # Trainer(..., callbacks=[callback])
@@ -26,7 +26,7 @@ class TelemetryCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin, where the checkpoint left off if there is one."""
+        """Start watching, from the checkpoint's step if there is one."""
         settings = {"names": kwargs["model"].named_parameters(), **self._settings}
         self.telemetry = watch(kwargs["optimizer"], **settings)
         if state.global_step:
@@ -35,13 +35,13 @@ class TelemetryCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Tell records the epoch."""
+        """Set the epoch of the records."""
         assert self.telemetry is not None, "the Trainer begins training before its first epoch"
         self.telemetry.epoch = int(state.epoch or 0)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """End."""
+        """Stop watching."""
         if self.telemetry is not None:
             self.telemetry.close()
