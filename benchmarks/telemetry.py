@@ -1,6 +1,6 @@
-"""What `tangential.watch` costs, as a share of a training step.
+"""Cost of `tangential.watch`, as a share of a training step.
 
-    python benchmarks/telemetry.py            ResNet-50 on 8 pictures of 224 x 224, a record every 10 steps
+    python benchmarks/telemetry.py            ResNet-50 on 8 images of 224 x 224, a record every 10 steps
     python benchmarks/telemetry.py --quick    a toy, to see that it runs
 
 A record is timed apart from the training step it belongs to: the same optimizer step with and without one, one after
@@ -45,7 +45,7 @@ COLUMNS = ("threads", "optimizer", "training step (ms)", "record (ms)", "share",
 
 
 def network(quick: bool) -> tuple[nn.Module, Callable[[], Tensor]]:
-    """The net, and one evaluation of its loss."""
+    """The net, and a function that evaluates its loss."""
     torch.manual_seed(0)
     x, y = torch.randn(8, 3, 224, 224), torch.randint(0, 10, (8,))
     if quick:
@@ -56,7 +56,7 @@ def network(quick: bool) -> tuple[nn.Module, Callable[[], Tensor]]:
 
 
 def measure(name: str, net: nn.Module, training: float, rounds: int) -> dict[str, Any]:
-    """The cost of a record and of the steps between records, in seconds."""
+    """Cost of a record and of the steps between records, in seconds."""
     bare, waiting, recorded = (ENTRANTS[name](net.parameters()) for _ in range(3))
     bare.step()
     waiting.state = recorded.state = bare.state
@@ -82,7 +82,7 @@ def measure(name: str, net: nn.Module, training: float, rounds: int) -> dict[str
     )
 
 
-def everything(quick: bool, threads: list[int], rounds: int) -> list[dict[str, Any]]:
+def measure_all(quick: bool, threads: list[int], rounds: int) -> list[dict[str, Any]]:
     """One record per optimizer and number of threads."""
     found = []
     for count in threads:
@@ -110,7 +110,7 @@ def row(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure what the arguments ask for, and write it down."""
+    """Measure, and write the results as JSON and as a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=20)
@@ -121,7 +121,7 @@ def main() -> None:
         wanted.threads, wanted.rounds = [1], 3
     head = "| " + " | ".join(COLUMNS) + " |\n" + "|" + " --- |" * len(COLUMNS)
     print(head)
-    found = everything(wanted.quick, wanted.threads, wanted.rounds)
+    found = measure_all(wanted.quick, wanted.threads, wanted.rounds)
     about = dict(cpu=machine(), capability=torch.backends.cpu.get_cpu_capability(), torch=torch.__version__)
     name = re.sub(r"\W+", "-", f"{about['cpu']} {os.cpu_count()} cores".lower()).strip("-")
     wanted.out.mkdir(parents=True, exist_ok=True)
