@@ -14,6 +14,7 @@ from pathlib import Path
 from shutil import rmtree
 from tempfile import NamedTemporaryFile, mkdtemp
 from typing import TypeVar
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
@@ -76,7 +77,10 @@ def cached_tensor(path: Path, compute: Callable[[], Tensor]) -> Tensor:
     """
     try:
         with path.open("rb") as file:
-            stored = torch.load(file, weights_only=True)
+            with ZipFile(file) as archive:  # what torch saves; it does not compare the checksums by itself
+                damaged = archive.testzip()
+            file.seek(0)
+            stored = None if damaged else torch.load(file, weights_only=True)
         if isinstance(stored, Tensor):
             return stored
     except FileNotFoundError:
