@@ -1,4 +1,4 @@
-"""How much of a whole training step the optimizer is, on a small convolutional and a small language model."""
+"""Share of the optimizer in a whole training step, of a small convolutional and a small language model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Gpt(nn.Module):
 
 
 def resnet18() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
-    """ResNet-18 on 16 pictures of 64 x 64."""
+    """ResNet-18 on 16 images of 64 x 64."""
     x, y = torch.randn(16, 3, 64, 64), torch.randint(0, 10, (16,))
     return torchvision.models.resnet18(num_classes=10), lambda net: nn.functional.cross_entropy(net(x), y)
 
@@ -79,7 +79,7 @@ def _times(
 
 
 def _now() -> float:
-    """The time, once a GPU has done what it was given."""
+    """Seconds, after all kernels on a GPU have finished."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -16,6 +16,7 @@ import torch
 from optuna.trial import TrialState
 
 from tangential.experiments.recipes import digits
+from tangential.experiments.settings.overrides import override
 from tangential.experiments.sweep.search_space import read_ranges
 from tangential.experiments.sweep.storage import database_errors, open_storage
 from tangential.experiments.sweep.validation_split import ValidationSplit
@@ -250,3 +251,10 @@ def test_a_search_of_an_earlier_version_goes_on(tmp_path):
     assert sweep.study().user_attrs["settings"] != json.dumps(former)
     with pytest.raises(ValueError, match=r"holds another search for sgd .seeds: 5 there, 2 asked"):
         search(tmp_path, recipe=replace(digits, seeds=2)).study()
+
+
+@pytest.mark.parametrize(("limit", "share"), [(1, 0.2), (2, 0.9), (1, 0.99)])
+def test_a_split_that_would_leave_nothing_to_train_on_is_refused(limit, share):
+    task = ValidationSplit(override(digits, f"task.data.limit={limit}").task, share=share)
+    with pytest.raises(ValueError, match=f"share={share}: holds out all of the {limit} training samples"):
+        task.batches("train", batch_size=1)

@@ -43,13 +43,17 @@ class ValidationSplit:
         """Dataloader of the samples that are kept ("train") or held out ("test").
 
         Raises:
-            ValueError: The task's dataloader does not draw single samples, so that none can be held out.
+            ValueError: The task's dataloader does not draw single samples, or all of them would be held out.
         """
         whole = self.task.batches("train", batch_size=batch_size, generator=torch.Generator())
         self._check(whole)
         samples = len(whole.dataset)  # type: ignore[arg-type]
         numbers = torch.randperm(samples, generator=torch.Generator().manual_seed(0)).tolist()
         held = max(1, round(self.share * samples))
+        if held >= samples:
+            raise ValueError(
+                f"share={self.share}: holds out all of the {samples} training samples; give fewer, or more data"
+            )
         part = sorted(numbers[:held] if split == "test" else numbers[held:])
         return DataLoader(
             Subset(whole.dataset, part),
