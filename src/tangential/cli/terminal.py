@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -35,9 +35,7 @@ def console(*, quiet: bool = False, **options: Any) -> Console:
         quiet: Whether to print nothing, as all processes but the first of a distributed run do.
         **options: Passed to rich, for tests.
     """
-    made = Console(quiet=quiet, markup=False, highlight=False, emoji=False, **options)
-    made.push_render_hook(_Escaping())
-    return made
+    return _EscapingConsole(quiet=quiet, markup=False, highlight=False, emoji=False, **options)
 
 
 def print_line(out: Console, text: str | Path, *, style: str = "") -> None:
@@ -97,19 +95,11 @@ class _Lines(logging.Handler):
         print_error(f"{self._program}: {record.getMessage()}")
 
 
-class _Escaping(RenderHook):
-    """Escapes the text of all that a console prints; the console's own control codes stay."""
+class _EscapingConsole(Console):
+    """Escapes the text of all that it prints, tables and progress bars too; its own control codes stay."""
 
-    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        return [_Escaped(each) for each in renderables]
-
-
-class _Escaped:
-    def __init__(self, renderable: ConsoleRenderable) -> None:
-        self._renderable = renderable
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for text, style, control in console.render(self._renderable, options):
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
             yield Segment(text if control else _escaped_lines(text), style, control)
 
 
