@@ -105,3 +105,29 @@ def test_with_a_compiler_the_kernel_is_built_shipped_and_used(installed):
     assert len(found["files"]) == len(build.variants(build.host())) and found["backend"] == "fused"
     assert found["ready"] == 0 and found["told"] == found["told_again"] == []
     assert found["gap"] < 1e-6 and found["same"]
+
+
+def contents(package):
+    """Every file of a package, but what is made when it is built, imported or run."""
+    made = {"lib", "__pycache__"}
+    found = (path.relative_to(package) for path in package.rglob("*") if path.is_file())
+    return {path.as_posix() for path in found if not made & set(path.parts)}
+
+
+def test_installed_package_holds_every_file_of_the_sources(installed):
+    found = installed(CC="/bin/false")
+    package = Path(found["home"]).parent
+    there = contents(package)
+    assert there == contents(ROOT / "src" / "tangential")
+    needed = {
+        "cli/recipes.json",
+        "experiments/report/static/page.css",
+        "experiments/templates/base.html",
+        "kernels/c/step.c",
+        "py.typed",
+    }
+    assert needed <= there, "and those that are no Python are among them"
+    page = "from tangential.experiments.report import page, comparison; page.render(comparison.Comparison((), 0))"
+    python = found["place"] / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    for command in (("-m", "tangential", "recipes"), ("-c", page)):
+        run(python, *command, PYTHONPATH="")
