@@ -8,10 +8,13 @@ the file again from `metrics.jsonl`, Weights & Biases by refusing the second rec
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any, Protocol
 
+from tangential.experiments.runs.files import named
 from tangential.experiments.runs.folder import RunFolder
 
 LOGGERS = ("tensorboard", "wandb", "csv", "none")
@@ -55,21 +58,38 @@ def open_loggers(names: Sequence[str], folder: RunFolder, done: int) -> Iterator
         folder: The run; each logger has a folder of its own in it.
         done: Epochs that were logged before; what a killed run logged beyond them is replaced.
     """
-    loggers = [_OPEN[name](folder, done) for name in names if name != "none"]
+    loggers: list[Logger] = []
     status = "failed"
     try:
+        for name in names:
+            if name != "none":
+                with named(folder.path / name):
+                    loggers.append(_OPEN[name](folder, done))
         yield loggers
         status = "success"
     finally:
         for each in loggers:
-            _close(each, status)
+            # what failed while logging fails again while closing, and the first error counts
+            with _named(each), suppress(OSError) if status == "failed" else nullcontext():
+                _close(each, status)
 
 
 def log_record(loggers: Sequence[Logger], record: Mapping[str, float]) -> None:
-    """Log the record of an epoch; it has left the process when this returns."""
+    """Log the record of an epoch; it has left the process when this returns.
+
+    Raises:
+        OSError: The disk is full or the logger's folder cannot be written; the error names it.
+    """
     for each in loggers:
-        each.log_metrics({name: value for name, value in record.items() if name != "epoch"}, step=int(record["epoch"]))
-        each.save()
+        with _named(each):
+            numbers = {name: value for name, value in record.items() if name != "epoch"}
+            each.log_metrics(numbers, step=int(record["epoch"]))
+            each.save()
+
+
+def _named(logger: Any) -> AbstractContextManager[None]:
+    """Name the folder of a logger in an error that names no file."""
+    return named(Path(getattr(logger, "log_dir", None) or type(logger).__name__))
 
 
 def _close(logger: Any, status: str) -> None:
@@ -81,6 +101,10 @@ def _close(logger: Any, status: str) -> None:
 def _tensorboard(folder: RunFolder, done: int) -> Logger:
     from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
+    stamps = [file.name.split(".")[3] for file in (folder.path / "tensorboard").glob("events.out.tfevents.*.*")]
+    # files are read in the order of their names, which begin with the second they were made in
+    while int(time.time()) <= max((int(stamp) for stamp in stamps if stamp.isdecimal()), default=0) < time.time() + 2:
+        time.sleep(0.05)
     return TensorBoardLogger(folder.path, name="tensorboard", version="", purge_step=done + 1)
 
 
