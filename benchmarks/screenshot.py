@@ -1,8 +1,8 @@
-"""Pictures of a report as a browser shows it, for the documents.
+"""Screenshots of a report in Chromium, for the documents.
 
     python benchmarks/screenshot.py runs/digits/report.html docs/images
 
-writes `report.png`, its table and first curves, and `report-layers.png`, its layer explorer if the runs were watched.
+writes `report.png`, the table and the first curves, and `report-layers.png`, the layer explorer if there is telemetry.
 """
 
 import shutil
@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 1280, 1480  # where a report of one recipe has its table and its
 
 
 def main(report, folder):
-    """Open a report and save what a reader sees first, and the layer explorer."""
+    """Open a report; save its first screen and the layer explorer."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         raise SystemExit("no chromium, chromium-browser or google-chrome on the PATH; see `make browser`")

@@ -1,1 +1,6 @@
-"""The report of a comparison: what run folders hold, as a table, plots and an HTML page; it computes with no torch."""
+"""Reports: run folders or event files in; a table, PNG plots, an HTML page or a server of that page out.
+
+`run_files` and `event_files` read, `comparison` sorts runs into groups, `tables` and `curves` compute what is shown,
+`png`, `page` and `server` show it. Nothing here trains or prints. What it reads may come from a stranger: every reader
+has bounds, and every name is escaped where it is shown.
+"""

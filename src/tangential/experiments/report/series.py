@@ -1,4 +1,4 @@
-"""A quantity over epochs or steps, and the summary of several seeds' series as a mean in a band that holds them all."""
+"""Series of a quantity over epochs or steps, and the mean, minimum and maximum over several seeds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 Array = np.ndarray
 
 POINTS = 400
-"""A drawn curve has at most so many points; of a longer one each point is the mean of a stretch."""
+"""Most points of a drawn curve; of a longer one each point is the mean of a stretch."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """What one run measured.
+    """A quantity of one run.
 
     Args:
         x: Epochs or steps, increasing.
@@ -28,7 +28,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Band:
-    """Mean, least and greatest value over runs, at each x."""
+    """Mean, minimum and maximum over runs, at each x."""
 
     x: Array
     mean: Array
@@ -37,13 +37,13 @@ class Band:
 
 
 def banded(series: Sequence[Series], *, points: int = POINTS) -> Band:
-    """Summarise runs: at each x that any of them has, over those that reach it.
+    """Mean, minimum and maximum over runs at each x that any of them has, of those that reach it.
 
     Between its own points a run is interpolated linearly, so runs that logged at different steps can be averaged.
 
     Args:
         series: At least one run's series, none of them empty.
-        points: The most points to give.
+        points: Most points of the result.
 
     Returns:
         The band; with more x than `points` each of its points stands for a stretch of them, at the stretch's end.
@@ -60,7 +60,7 @@ def banded(series: Sequence[Series], *, points: int = POINTS) -> Band:
 
 
 def stretches(length: int, count: int) -> Array:
-    """Where stretches begin if `length` points become at most `count`, as even as can be.
+    """Starts of at most `count` stretches that `length` points are cut into, as evenly as possible.
 
     Example:
         >>> stretches(7, 3).tolist()
@@ -71,7 +71,7 @@ def stretches(length: int, count: int) -> Array:
 
 
 def _thinned(band: Band, points: int) -> Band:
-    # The first and the last point stay as they are: they are what is read as a number.
+    # the first and the last point stay as they are: readers take numbers from them
     starts = np.concatenate([[0], 1 + stretches(len(band.x) - 2, points - 2), [len(band.x) - 1]])
     ends = np.append(starts[1:], len(band.x))
     mean = np.add.reduceat(band.mean, starts) / (ends - starts)
