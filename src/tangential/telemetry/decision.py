@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tangential.algorithm import Projection
-from tangential.backends.buckets import projected
+from tangential.backends.buckets import counts, projected
 from tangential.backends.rows import lay_out
 from tangential.backends.sticky import VOTES, Votes
 from tangential.blocks import Blocks, chunked_row_dots
@@ -41,11 +41,13 @@ class Decision:
         state = optimizer.state.get(weight.tensor) or {}
         if weight.group["blocks"] != "sticky" or weight.tensor.ndim < 2:
             return cls(weight, None, None)
-        votes, taken = state.get(VOTES), state.get("step", 0)
+        votes, taken = state.get(VOTES), state.get("step")
         if votes is None:
             votes = torch.zeros(2, dtype=torch.int32, device=weight.tensor.device)
-        on_device = isinstance(taken, Tensor) and not taken.is_cpu
-        return cls(weight, votes.clone(), [taken.double() + 1] if on_device else float(taken) + 1)
+        if not isinstance(taken, Tensor):
+            taken = torch.zeros((), device=weight.tensor.device if weight.group["capturable"] else "cpu")
+        (count,) = counts([taken], weight.group["capturable"])  # a number, or a tensor where reading would wait
+        return cls(weight, votes.clone(), [count + 1] if isinstance(count, Tensor) else count + 1)
 
     def of(self, before: Tensor, gradient: Tensor, scale: Tensor | None) -> Tensor | bool:
         """Whether the step projects the weight.
