@@ -237,11 +237,13 @@ class Projected(Optimizer):
 
     def _make_state(self, p: Tensor, own: dict[str, Any], group: dict[str, Any]) -> None:
         """Add the state entries that a parameter lacks."""
-        if not own:
+        is_new = not own
+        if is_new:
             device = p.device if group["capturable"] else "cpu"
             own["step"] = torch.zeros((), dtype=torch.float32, device=device)
             for name in self._moments:
                 own[name] = torch.zeros_like(p, dtype=opmath_dtype(p.dtype), memory_format=torch.preserve_format)
         if group["blocks"] == "sticky" and VOTES not in own:
-            check_votes(p, own, group, float(own["step"]), f"weight of shape {tuple(p.shape)}")
+            if not is_new:  # reading a step count may wait for the device
+                check_votes(p, own, group, float(own["step"]), f"weight of shape {tuple(p.shape)}")
             own[VOTES] = torch.zeros(2, dtype=torch.int32, device=p.device)
