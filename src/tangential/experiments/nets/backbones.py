@@ -40,12 +40,12 @@ class Backbone(nn.Module):
 
 
 def resnet_backbone(*, width: int = 64, blocks: int = 2, weights: str | None = None) -> Backbone:
-    """Make a ResNet of basic blocks without its classifier; strides 4, 4, 8, 16 and 32.
+    """ResNet of basic blocks without its classifier; strides 4, 4, 8, 16 and 32.
 
     Args:
         width: Channels of the first stage; the last has eight times as many. 64 makes a ResNet-18.
         blocks: Basic blocks per stage; 2 makes a ResNet-18.
-        weights: What to start from, see `tangential.experiments.nets.pretrained.pretrained`; None for random weights.
+        weights: Pretrained weights, see `tangential.experiments.nets.pretrained.pretrained`; None for random weights.
 
     Raises:
         ValueError: A size below one, or weights that cannot be read or are of another size.
@@ -80,13 +80,13 @@ def resnet_backbone(*, width: int = 64, blocks: int = 2, weights: str | None = N
 
 
 def vgg16_backbone(*, width: int = 64, weights: str | None = None) -> Backbone:
-    """Make VGG16 with BatchNorm up to conv4_3 (stride 8) and conv5_3 (stride 16), as SSD uses it.
+    """VGG16 with BatchNorm up to conv4_3 (stride 8) and conv5_3 (stride 16), as SSD uses it.
 
     The third pooling rounds its size up, so that 300 pixels become 38 cells, as in SSD.
 
     Args:
         width: Channels of the first convolution; the last has eight times as many. 64 makes a VGG16.
-        weights: What to start from, see `tangential.experiments.nets.pretrained.pretrained`; None for random weights.
+        weights: Pretrained weights, see `tangential.experiments.nets.pretrained.pretrained`; None for random weights.
 
     Raises:
         ValueError: A width below one, or weights that cannot be read or are of another size.

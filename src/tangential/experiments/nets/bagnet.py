@@ -9,7 +9,7 @@ from tangential.experiments.settings.bounds import check_at_least
 
 
 def bagnet18(*, channels: int, classes: int) -> nn.Sequential:
-    """Make the texture-biased net of ReBias (Bahng et al., 2020) for 9-class ImageNet.
+    """Texture-biased net of ReBias (Bahng et al., 2020) for 9-class ImageNet.
 
     Its published code takes an argument `rf=43` that it does not use; the net as built has a receptive field of 5 x 5
     pixels, which is what this one has.

@@ -10,7 +10,7 @@ from torch import nn
 
 
 def by_name(*, channels: int, classes: int, name: str, **settings: Any) -> nn.Module:
-    """Make an image model with random weights.
+    """Image model of torchvision or timm, with random weights.
 
     Args:
         channels: Channels of the images; torchvision's models take 3 only.
@@ -40,7 +40,7 @@ def by_name(*, channels: int, classes: int, name: str, **settings: Any) -> nn.Mo
 
 
 def cifar_resnet18(*, channels: int, classes: int) -> nn.Module:
-    """Make torchvision's ResNet-18 for small images: a first convolution of 3 x 3 without stride, no pooling after it.
+    """ResNet-18 of torchvision for small images: a first convolution of 3 x 3 without stride, no pooling after it.
 
     Example:
         >>> sum(weight.numel() for weight in cifar_resnet18(channels=3, classes=10).parameters())

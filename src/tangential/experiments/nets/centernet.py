@@ -191,7 +191,7 @@ def centernet(
     weights: str | None = None,
     flip_test: bool = False,
 ) -> CenterNet:
-    """Make a CenterNet on ResNet-18, or on a smaller ResNet.
+    """CenterNet on ResNet-18, or on a smaller ResNet.
 
     Args:
         classes: How many classes there are, without the background.

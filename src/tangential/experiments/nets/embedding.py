@@ -99,7 +99,7 @@ def embedder(
     frozen_norms: bool = False,
     bias: bool = True,
 ) -> Embedder:
-    """Make an embedding net out of a classifier.
+    """Embedding net made of a classifier.
 
     Args:
         channels: Channels of the images.

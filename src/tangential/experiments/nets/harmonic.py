@@ -156,7 +156,7 @@ def harmonic_net(
     pools: Pools = TAGGING_POOLS,
     dropout: float = 0.5,
 ) -> HarmonicNet:
-    """Make a harmonic CNN; as it stands, the published one for music at 16 kHz.
+    """Harmonic CNN, by default the published one for music at 16 kHz.
 
     Convolutions and the hidden linear layer have no biases: the BatchNorm after them would subtract them.
 

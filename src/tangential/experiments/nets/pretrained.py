@@ -13,7 +13,7 @@ from torchvision.models import get_model_weights
 
 
 def pretrained(weights: str, arch: str) -> dict[str, Tensor]:
-    """Read the weights of one of torchvision's networks.
+    """Pretrained weights of one of torchvision's networks.
 
     Args:
         weights: The path of a file that `torch.save` wrote of a `state_dict`, or torchvision's name of a set of

@@ -39,7 +39,7 @@ def waves(distances: Tensor, width: int) -> Tensor:
 def by_key(scores: Tensor) -> Tensor:
     """Relative shift: scores by distance become scores by key.
 
-    Column c of the input is distance `keys - 1 - c`, for every query. Query i of n sees the keys at positions up to
+    Column c of the input is distance `keys - 1 - c`, for every query. Query i of n attends to keys up to position
     `keys - n + i`, so its row must move left by `n - 1 - i`. A column of padding in front makes the flattened rows one
     longer than the rows they are cut into again, and that shifts each by one more than the next.
 

@@ -137,7 +137,7 @@ class CheckedSSD(SSD):
 
 
 def ssd_vgg16(*, classes: int, size: int, width: int = 64, normed: bool = False, weights: str | None = None) -> SSD:
-    """Make an SSD300 or SSD512 on VGG16 with BatchNorm.
+    """SSD300 or SSD512 on VGG16 with BatchNorm.
 
     Args:
         classes: How many classes there are, without the background.
@@ -181,7 +181,7 @@ def ssd_vgg16(*, classes: int, size: int, width: int = 64, normed: bool = False,
 
 
 def ssd_resnet(*, classes: int, size: int, width: int = 64, blocks: int = 2, weights: str | None = None) -> SSD:
-    """Make an SSD on ResNet-18 or a smaller ResNet, a BatchNorm after every convolution but the heads'.
+    """SSD on ResNet-18 or a smaller ResNet, a BatchNorm after every convolution but the heads'.
 
     Args:
         classes: How many classes there are, without the background.

@@ -89,7 +89,7 @@ class TransformerXL(nn.Module):
         if width % 2:
             raise ValueError(f"width={width}: must be even, for half of the sinusoids are sines and half cosines")
         if same_length and not test_memory:
-            raise ValueError("same_length=True: needs a test_memory of at least 1, for a token to see itself")
+            raise ValueError("same_length=True: needs a test_memory of at least 1, for a token to attend to itself")
         self._memory, self._test_memory, self._same_length, self._clamp = memory, test_memory, same_length, clamp
         self.embedding = nn.Embedding(vocabulary, width)
         self.biases = nn.Parameter(torch.empty(2, heads, head_width))
@@ -227,7 +227,7 @@ def transformer_xl(
     tied: bool = True,
     weight_normalised: bool = False,
 ) -> LanguageModel:
-    """Make a Transformer-XL, by default of the size that its authors call base.
+    """Language model on a Transformer-XL, by default of the size that its authors call base.
 
     Args:
         vocabulary: Number of tokens, the most frequent first if there are `cutoffs`.

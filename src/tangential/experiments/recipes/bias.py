@@ -46,7 +46,7 @@ _table_4 = partial(paper_numbers, "v1, table 4, unbiased")
 def _biased_mnist(rho: float, adam: float, adamp: float) -> Recipe:
     return Recipe(
         name=f"biased-mnist-{rho:.3f}",
-        about=f"ReBias on MNIST whose colours tell the class in {100 * rho:.1f} %",
+        about=f"ReBias on MNIST with colours that match the class in {100 * rho:.1f} %",
         task=Bias(data=BiasedMnist(rho=rho)),
         optimizers=_pair(lr=1e-3, betas=(0.9, 0.999), weight_decay=1e-4),
         baselines={"adamp": "adam"},

@@ -34,7 +34,7 @@ PAIRS = {
 
 
 def without_decay(recipe: Recipe, *, about: str, paper: Mapping[str, PaperNumber] | None = None) -> Recipe:
-    """Give the same recipe with every weight decay at zero; its name ends in `-nowd`."""
+    """The same recipe with every weight decay at zero; its name ends in `-nowd`."""
     optimizers = {name: _undecayed(make) for name, make in recipe.optimizers.items()}
     return replace(recipe, name=f"{recipe.name}-nowd", about=about, optimizers=optimizers, paper=paper or {})
 

@@ -1,8 +1,8 @@
 """Language modelling.
 
-The paper trains Transformer-XL on WikiText-103, as it is and with weight normalisation. It says that LayerNorm after
-the residual sum leaves no weight of a Transformer scale-invariant, and that weight normalisation makes the directions
-so; then normalisation alone hurts, and with AdamP it is the best of the four (from memory of the text, unverified; the
+The paper trains Transformer-XL on WikiText-103, as it is and with weight normalisation. With LayerNorm after
+the residual sum no weight of a Transformer is scale-invariant; weight normalisation makes the directions so. There,
+normalisation alone is worse, and with AdamP it is the best of the four (from memory of the text, unverified; the
 numbers are those of the public page of January 2021).
 
 The settings are those of the model that its authors call base, from their code: 16 layers of width 410, 10 heads of 41,

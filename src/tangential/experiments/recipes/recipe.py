@@ -26,7 +26,7 @@ class PaperNumber:
     """A score that the paper gives for one optimizer of a recipe.
 
     Args:
-        value: As the task's headline shows it: in per cent, say.
+        value: In the unit of the task's headline: in per cent, for example.
         source: Where it stands, e.g. `v1, table 1`.
         verified: Whether it was found in a public document; False if only remembered, and then shown as unverified.
         other_data: Whether the run's data are not the paper's, so that the numbers cannot be compared.
@@ -84,7 +84,7 @@ class Recipe:
                 raise ValueError(f"baselines: {name} is not among the optimizers {', '.join(self.optimizers)}")
 
     def plan(self, optimizer: str, seed: int) -> Plan:
-        """Give the run of one optimizer from one seed."""
+        """Plan of the run of one optimizer from one seed."""
         return Plan(
             task=self.task,
             optimizer=self.optimizers[optimizer],
@@ -96,7 +96,7 @@ class Recipe:
         )
 
     def settings(self, optimizer: str, seed: int) -> dict[str, Any]:
-        """Describe that run as JSON: two runs with equal settings are the same run."""
+        """Record of that run as JSON: two runs with equal settings are the same run."""
         plan = self.plan(optimizer, seed)
         return {
             "recipe": self.name,
@@ -117,10 +117,10 @@ class Recipe:
         }
 
     def check(self) -> None:
-        """Make everything a run needs once, so that a bad setting shows before anything is trained.
+        """Check of the settings: everything a run needs is made once, before anything is trained.
 
         Raises:
-            ValueError: What the task, the network, an optimizer or the schedule says, with the optimizer's name.
+            ValueError: The error of the task, the network, an optimizer or the schedule, with the optimizer's name.
         """
         self.task.batches("train", batch_size=self.batch_size)
         objectives = self.task.objectives(self.task.model())
@@ -133,7 +133,7 @@ class Recipe:
                 self.schedule(optimizer, 1)
 
     def smoke(self) -> Recipe:
-        """Make the same comparison in two steps on 16 samples: the same code, in seconds."""
+        """Smoke test: the same comparison in two steps on 16 samples."""
         return replace(self, task=self.task.smoke(), epochs=1, batch_size=8, seeds=1)
 
 

@@ -88,5 +88,5 @@ class ValidationSplit:
         if isinstance(loader.dataset, IterableDataset) or not plain:
             raise ValueError(
                 f"{type(self.task).__name__}: its training data are not drawn sample by sample, so none can be held"
-                " out; use --on test, and say so with the result"
+                " out; use --on test, and state it with the result"
             )

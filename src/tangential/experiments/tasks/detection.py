@@ -31,7 +31,7 @@ class Detection:
     """Object detection.
 
     Args:
-        data: The pictures.
+        data: The data set.
         view: Transform of training and test images.
         net: Makes the network, given `classes`, without the background, and `size`, that of the view. In training
             mode it is called with images and targets and returns a dict of losses; in evaluation mode with images, and
@@ -56,9 +56,8 @@ class Detection:
 
     def batches(self, split: Split, *, batch_size: int, generator: torch.Generator | None = None) -> DataLoader[Any]:
         """Dataloader of `data.boxes.annotated.Batch`, shuffled by `generator` if there is one."""
-        pictures = self.data.load(split, self.view.transform(split))
         return DataLoader(
-            pictures,
+            self.data.load(split, self.view.transform(split)),
             batch_size=self.view.batch_size(split, batch_size),
             shuffle=generator is not None,
             generator=generator,
