@@ -3,8 +3,10 @@
 import io
 import json
 import logging
+import os
 import re
 import signal
+import subprocess
 import sys
 import warnings
 
@@ -153,3 +155,29 @@ def test_exit_code_of_a_report_with_runs_left_out_is_0_and_of_none_is_2(tangenti
     assert (code, err) == (0, "")
     assert f"Left out: {tmp_path}/empty/settings.json" in out.replace("\n", "").replace(" is", " is")
     json.loads((tmp_path / "run-1" / "settings.json").read_text())
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_closed_stream_is_no_error(stream):
+    code = f"import sys; sys.{stream} = None; from tangential.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "recipes"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", [["recipes"], ["--help"], ["report", "{}"]])
+def test_locale_without_utf8_shows_question_marks(tmp_path, command):
+    write_run(tmp_path, "sgd", 0, [0.5, 0.6])
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "tangential", *(word.format(tmp_path) for word in command)]
+    done = subprocess.run(command, capture_output=True, text=True, env=plain)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")  # noqa: PTH110
+def test_full_disk_under_standard_output_is_one_line_and_code_2():
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "tangential", "recipes"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (2, "tangential: input or output: No space left on device\n")

@@ -59,8 +59,7 @@ app = typer.Typer(
 
 def run() -> None:
     """Run the command line and exit with its code."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without arrows shows "?"
+    _open_streams()
     signal.signal(signal.SIGTERM, _terminate)
     rank = os.environ.get("RANK", "0")
     program = "tangential" if rank == "0" else f"tangential (process {rank})"
@@ -71,6 +70,16 @@ def run() -> None:
             message, code = _explained(error)
             terminal.print_error(f"{program}: {message}", error=error if "--debug" in sys.argv else None)
     raise SystemExit(code or 0)
+
+
+def _open_streams() -> None:
+    """Standard output and error that take any text: a terminal without arrows shows "?", a closed stream nothing."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
+        else:
+            stream.reconfigure(errors="replace")
 
 
 def _explained(error: BaseException) -> tuple[str, int]:

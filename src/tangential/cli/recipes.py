@@ -19,7 +19,7 @@ LISTING = Path(__file__).with_suffix(".json")
 
 def recipes() -> None:
     """List the recipes."""
-    listing: dict[str, str] = json.loads(LISTING.read_text())
+    listing: dict[str, str] = json.loads(LISTING.read_text("utf-8"))
     width = max(map(len, listing))
     terminal = console()
     for name, about in listing.items():
