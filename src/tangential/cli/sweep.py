@@ -90,8 +90,8 @@ def _runner(recipe: Recipe, stop: Stop) -> Callable[[Recipe, str, int, RunFolder
 
     def run(recipe: Recipe, optimizer: str, seed: int, folder: RunFolder) -> float:
         where = environment(command=f"sweep of {recipe.name}", threads=torch.get_num_threads())
-        opened = {"settings": recipe.settings(optimizer, seed), "environment": where}
-        for _ in fit(recipe.plan(optimizer, seed), folder, **opened, fabric=fabric, stop=stop):
+        plan, settings = recipe.plan(optimizer, seed), recipe.settings(optimizer, seed)
+        for _ in fit(plan, folder, settings=settings, environment=where, fabric=fabric, stop=stop):
             pass
         return folder.metrics()[-1][score]
 
