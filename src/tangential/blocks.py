@@ -48,7 +48,7 @@ class Blocks:
             them are scale-variant. With segments, `size` must keep its default.
 
     Raises:
-        TypeError: A field that is not the integers asked for.
+        TypeError: A field that is not an integer, or segments that are not triples of them.
         ValueError: Negative or empty cuts, segments out of order or not a whole number of blocks.
 
     Example:

@@ -168,3 +168,36 @@ def test_a_state_of_something_else_is_refused_and_nothing_is_loaded(state):
     with pytest.raises(ValueError, match="not given by a Telemetry's state_dict"):
         telemetry.load_state_dict(state)
     assert telemetry.state_dict() == before
+
+
+def test_a_larger_weight_in_place_of_another_keeps_its_name():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    telemetry = watch(optimizer, every=1, names=model.named_parameters(), invariances={"0.weight": Blocks()})
+    for width in (2, 5):
+        model[2] = nn.Linear(3, width)
+        optimizer.param_groups[0]["params"][3:] = list(model[2].parameters())
+        model(torch.randn(8, 4)).square().sum().backward()
+        optimizer.step()
+        assert {name: own["blocks"] for name, own in telemetry.latest["weights"].items()} == {
+            "0.weight": 3,
+            "2.weight": width,
+        }
+
+
+@pytest.mark.parametrize("kind", [Blocks(), None])
+def test_flattened_weights_are_refused(kind):
+    model = net()
+    for flatten in ("exchanged", "in place"):
+        weights = [nn.Parameter(model[0].weight.detach().clone()), nn.Parameter(model[2].weight.detach().clone())]
+        optimizer = torch.optim.SGD(weights, 0.1)
+        names = {"a": weights[0], "b": weights[1]}
+        telemetry = watch(optimizer, every=1, names=names, invariances={"a": kind})
+        flat = torch.cat([w.detach().flatten() for w in weights])
+        if flatten == "exchanged":
+            optimizer.param_groups[0]["params"] = [flat.requires_grad_()]
+        else:
+            weights[0].data = flat
+        with pytest.raises(ValueError, match=r"'a' had shape \(3, 4\) and now has \(18,\): it was flattened"):
+            optimizer.step()
+        telemetry.close()

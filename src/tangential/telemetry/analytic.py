@@ -38,7 +38,7 @@ TOLERANCE = 1e-3
 
 
 def is_predictable(optimizer: object, weight: WatchedWeight) -> bool:
-    """Whether the sums tell what will be stored.
+    """Whether what will be stored follows from the sums.
 
     In half precision rounding loses most of a step, and blocks along another dimension than the optimizer projects
     along would need sums that are not taken.

@@ -2,7 +2,7 @@
 
     step pre-hook    copies of the weights; the gradients as far as they are final
     closure          the gradients of its first evaluation
-    step post-hook   the weights again, and the gradients where somebody could have changed them after the first look
+    step post-hook   the weights again, and the gradients where they may have changed since they were read
 
 Weights of SGDP and AdamP that the limit does not let copy whole are predicted, where nothing comes between.
 """

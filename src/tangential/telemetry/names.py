@@ -75,7 +75,7 @@ class BlocksByName:
         Raises:
             ValueError: The name stands for several once prefixes are left out.
         """
-        if name in self._invariances:  # `Invariances` knows further names of shared parameters
+        if name in self._invariances:  # `Invariances` takes further names of shared parameters
             return True, self._invariances[name]
         alike = self._plain.get(unprefixed(name), [])
         if len(alike) > 1:

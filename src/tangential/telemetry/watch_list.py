@@ -1,8 +1,9 @@
 """Watched weights of an optimizer: the name of each, and the blocks that its metrics are of.
 
 The list is made anew at every record, so that groups that were added, state that was loaded and parameters that were
-exchanged under way are in it. A weight keeps its name as long as it can be recognised: by its identity, or, where the
-parameter object was exchanged for another of the same shape, by its place in the groups.
+exchanged under way are in it. A weight keeps its name: by its identity, or, where the parameter object was exchanged
+for another, by its place in the groups. Parameters that were flattened, as DeepSpeed and FSDP1 do, have no blocks any
+more, and are refused.
 """
 
 from __future__ import annotations
@@ -108,7 +109,14 @@ class WatchList:
 
     def _made(self, tensor: Tensor, place: Place, present: set[int]) -> WatchedWeight:
         group = self._optimizer.param_groups[place[0]]
-        name = self._name(tensor, place, present)
+        before = self._before(tensor, place, present)
+        name = self._new_name(tensor, place) if before is None or id(tensor) in self._names else before.name
+        shape = _real_shape(tensor)
+        if before is not None and len(shape) < 2 <= len(before.shape):
+            raise ValueError(
+                f"watch: parameter {name!r} had shape {before.shape} and now has {shape}: it was flattened (as DeepSpeed"
+                " ZeRO and FSDP1 do) and has no blocks to measure. Watch an unsharded run (DistributedDataParallel works)"
+            )
         if is_sharded(tensor):
             raise ValueError(
                 f"watch: parameter {name!r} is sharded (DTensor or FSDP): one process holds a part of each block, so"
@@ -117,7 +125,6 @@ class WatchList:
         found, blocks = self._invariances.find(name)
         if not found:
             blocks = group["blocks"] if isinstance(group.get("blocks"), Blocks) else None
-        shape = _real_shape(tensor)
         if blocks is None:
             whole = Blocks(size=None) if tensor.ndim < 2 else Blocks()
             return WatchedWeight(name, tensor, shape, group, whole, kind=None, variant=found)
@@ -128,15 +135,17 @@ class WatchList:
         kind = kind_and_label(blocks, shape)[0] if tensor.numel() else None
         return WatchedWeight(name, tensor, shape, group, blocks, kind, variant=False)
 
-    def _name(self, tensor: Tensor, place: Place, present: set[int]) -> str:
-        """The given name, the one it had, that of the parameter it replaces, the optimizer's, or its place."""
-        known, before = self._known.get(id(tensor)), self._places.get(place)
+    def _before(self, tensor: Tensor, place: Place, present: set[int]) -> WatchedWeight | None:
+        """The weight as it was: the same tensor, or the one in whose place it stands and that is there no more."""
+        known, replaced = self._known.get(id(tensor)), self._places.get(place)
+        if known is not None and known.tensor is tensor:
+            return known
+        return replaced if replaced is not None and id(replaced.tensor) not in present else None
+
+    def _new_name(self, tensor: Tensor, place: Place) -> str:
+        """The given name, the optimizer's, or the place."""
         if id(tensor) in self._names:
             return self._names[id(tensor)][0]
-        if known is not None and known.tensor is tensor:
-            return known.name
-        if before is not None and id(before.tensor) not in present and before.shape == _real_shape(tensor):
-            return before.name
         number, index = place
         name = _default_names(self._optimizer)[place]
         taken = {own for own, _ in self._names.values()} | {weight.name for weight in self._known.values()}

@@ -1,7 +1,7 @@
 """Weight norm and effective step of whole weights: the two curves of the paper's figures.
 
-A loss that does not depend on a weight's length sees only its direction `w / |w|`. The distance one update moves that
-direction is the effective step size (section 2 of the paper). At one learning rate, it shrinks as the norm grows.
+A loss that does not depend on a weight's length depends on its direction `w / |w|` alone. The distance one update moves
+that direction is the effective step size (section 2 of the paper). At one learning rate, it shrinks as the norm grows.
 """
 
 # pyright: reportPrivateImportUsage=false

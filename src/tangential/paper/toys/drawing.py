@@ -75,7 +75,7 @@ def save(trajectories: Sequence[Trajectory], file: Path, *, dpi: int = 100) -> P
 
     Args:
         trajectories: The runs.
-        file: Where to; the suffix says which format, `.png` or `.svg`.
+        file: Where to; the suffix selects the format, `.png` or `.svg`.
         dpi: Pixels per inch of a PNG, and of the shades in an SVG.
 
     Returns:
