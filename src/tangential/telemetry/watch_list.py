@@ -114,8 +114,9 @@ class WatchList:
         shape = _real_shape(tensor)
         if before is not None and len(shape) < 2 <= len(before.shape):
             raise ValueError(
-                f"watch: parameter {name!r} had shape {before.shape} and now has {shape}: it was flattened (as DeepSpeed"
-                " ZeRO and FSDP1 do) and has no blocks to measure. Watch an unsharded run (DistributedDataParallel works)"
+                f"watch: parameter {name!r} had shape {before.shape} and now has {shape}: it was flattened (as"
+                " DeepSpeed ZeRO and FSDP1 do) and has no blocks to measure. Watch an unsharded run"
+                " (DistributedDataParallel works)"
             )
         if is_sharded(tensor):
             raise ValueError(
