@@ -1,4 +1,4 @@
-"""Folders of pictures with boxes: what is read, dropped, refused; and how a picture and its boxes go through a view."""
+"""Folders of images with boxes: what is read, dropped, refused; and the transforms of an image and its boxes."""
 
 import json
 from pathlib import Path

@@ -75,7 +75,7 @@ def locate(root: str | None, *names: str, get: str, size: str) -> Path:
 
 
 def unpacked(archive: Path) -> Path:
-    """Unpack a tar or zip file into the cache, once, and give the folder it lies in.
+    """Unpack a tar or zip file into the cache, once; the result is its folder there.
 
     The folder is named after the archive's path, size and time, so a changed file is unpacked anew, and it appears as a
     whole or not at all, whatever is killed or runs at the same time. The cache is `$XDG_CACHE_HOME/tangential`, else

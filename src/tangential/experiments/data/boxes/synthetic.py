@@ -1,4 +1,4 @@
-"""Generated pictures: bright squares and discs on a dark ground, with their boxes."""
+"""Synthetic images: bright squares and discs on a dark ground, with their boxes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tangential.experiments.task import Split
 
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """Squares and discs that do not touch, up to four in a picture, always the same ones; some pictures are empty.
+    """Squares and discs that do not touch, up to four in a image, always the same ones; some images are empty.
 
     Args:
-        count: Pictures of each split.
+        count: Images of each split.
         size: Their side, in pixels; at least 32.
 
     Raises:
@@ -40,20 +40,20 @@ class Shapes:
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.size < 32:
-            raise ValueError(f"count={self.count}, size={self.size}: at least 1 picture of at least 32 pixels")
+            raise ValueError(f"count={self.count}, size={self.size}: at least 1 image of at least 32 pixels")
 
     def load(self, split: Split, view: Callable[[Any, Any], Any]) -> Drawn:
-        """Draw the pictures of a split."""
+        """Draw the images of a split."""
         return Drawn(self, split, view)
 
 
 class Drawn(Dataset[Sample]):
-    """The pictures of a split, drawn when they are asked for.
+    """The images of a split, drawn when they are fetched.
 
     Args:
         shapes: What to draw.
-        split: Which split.
-        view: Turns an image and its boxes into what a network gets.
+        split: Its name.
+        view: Transforms an image and its boxes into what a network gets.
     """
 
     def __init__(self, shapes: Shapes, split: Split, view: Callable[[Any, Any], Any]) -> None:

@@ -1,6 +1,6 @@
-"""How a detector sees a picture: at one size, and in training each time a little differently.
+"""Transforms of annotated images: to one size, and in training augmented (zoom-out, crops, flips, colours).
 
-All randomness comes from torch's generators, so a resumed run sees what an uninterrupted one would have seen.
+All randomness comes from torch's generators, so a resumed run gets what an uninterrupted one would have got.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GREY = {tv_tensors.Image: (124.0, 116.0, 104.0), "others": 0}
 
 @dataclass(frozen=True, kw_only=True)
 class StretchedView:
-    """SSD's view: every picture is stretched to a square.
+    """SSD's transforms: every image is stretched to a square.
 
     In training it is, by chance, put on a larger ground (zoom-out), cut so that some box stays in sight (IoU crop),
     mirrored, and changed in brightness, contrast, saturation and hue, the last after resizing to save time.
@@ -48,7 +48,7 @@ class StretchedView:
         _check(self.size, zoom_out=self.zoom_out, photometric=self.photometric)
 
     def transform(self, split: Split) -> v2.Transform:
-        """Give what turns an image and its boxes into what the network gets."""
+        """Transform of an image and its boxes into what the network gets."""
         resize = v2.Resize((self.size, self.size), antialias=True)
         if split == "test":
             return v2.Compose([resize, v2.ToDtype(torch.float32, scale=True)])
@@ -67,30 +67,30 @@ class StretchedView:
         )
 
     def batch_size(self, split: Split, wanted: int) -> int:
-        """Say how many images go into a batch of a split."""
+        """Number of images in a batch of a split."""
         return wanted
 
     def smoke(self) -> StretchedView:
-        """Give the view for a run of seconds: the same, as an SSD is made for one size."""
+        """The same, as an SSD is made for one size."""
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class SquareView:
-    """CenterNet's view: a square around some point, nothing stretched.
+    """CenterNet's transforms: a square around some point, nothing stretched.
 
-    In training the square is a random multiple of the picture's longer side about a random centre, mirrored by chance,
-    with jittered colours and lighting. In testing the picture keeps its size and is padded to the next multiple of 32
-    beyond it, one picture a batch; or it is fitted into the square.
+    In training the square is a random multiple of the image's longer side about a random centre, mirrored by chance,
+    with jittered colours and lighting. In testing the image keeps its size and is padded to the next multiple of 32
+    beyond it, one image a batch; or it is fitted into the square.
 
     Args:
         size: Side of the square, in pixels: a multiple of 32.
-        least_scale: Least side of the training square, as a share of the picture's longer side.
+        least_scale: Least side of the training square, as a share of the image's longer side.
         most_scale: Largest side, likewise. All tenths between are equally likely.
-        border: How near to the border the centre may come, in the picture's pixels; less in small pictures.
+        border: How near to the border the centre may come, in the image's pixels; less in small images.
         jitter: How far brightness, contrast and saturation may change, as a share.
         lighting: Standard deviation of the change along the principal colours, as a share of their spread.
-        keep_size: Whether pictures keep their size in testing.
+        keep_size: Whether images keep their size in testing.
 
     Raises:
         ValueError: A size that is no multiple of 32, a share out of range or scales in the wrong order.
@@ -116,7 +116,7 @@ class SquareView:
             raise ValueError(f"view.border={self.border}: must be at least 0")
 
     def transform(self, split: Split) -> v2.Transform:
-        """Give what turns an image and its boxes into what the network gets."""
+        """Transform of an image and its boxes into what the network gets."""
         if split == "test":
             fit = PadToMultiple() if self.keep_size else FitSquare(self.size)
             return v2.Compose([fit, v2.ToDtype(torch.float32, scale=True)])
@@ -133,16 +133,16 @@ class SquareView:
         )
 
     def batch_size(self, split: Split, wanted: int) -> int:
-        """Say how many images go into a batch of a split: one if they keep their sizes."""
+        """Number of images in a batch of a split: one if they keep their sizes."""
         return 1 if split == "test" and self.keep_size else wanted
 
     def smoke(self) -> SquareView:
-        """Give the view for a run of seconds: of small squares."""
+        """The same with small squares, for a run of seconds."""
         return replace(self, size=min(self.size, 128))
 
 
 class RandomSquare(v2.Transform):
-    """Cut a random square, black where it leaves the picture, and resize it."""
+    """Cut a random square, black where it leaves the image, and resize it."""
 
     def __init__(self, view: SquareView) -> None:
         super().__init__()
@@ -163,10 +163,10 @@ class RandomSquare(v2.Transform):
 
 
 class PadToMultiple(v2.Transform):
-    """Pad a picture on all sides with black to the next larger multiple of 32."""
+    """Pad a image on all sides with black to the next larger multiple of 32."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Say how much goes on each side."""
+        """Padding of each side."""
         height, width = v2.query_size(flat_inputs)
         return {"padding": _around(width, (width | 31) + 1, height, (height | 31) + 1)}
 
@@ -176,14 +176,14 @@ class PadToMultiple(v2.Transform):
 
 
 class FitSquare(v2.Transform):
-    """Resize a picture so that its longer side fits a square, and pad the shorter one with black."""
+    """Resize a image so that its longer side fits a square, and pad the shorter one with black."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self._size = size
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Say how large the picture gets and how much goes on each side."""
+        """New size of the image and padding of each side."""
         height, width = v2.query_size(flat_inputs)
         scale = self._size / max(height, width)
         height, width = max(1, round(height * scale)), max(1, round(width * scale))
@@ -220,7 +220,7 @@ def _between(side: int, border: int) -> int:
 
 
 def _around(width: int, new_width: int, height: int, new_height: int) -> list[int]:
-    """Left, top, right and bottom padding that centres a picture."""
+    """Left, top, right and bottom padding that centres a image."""
     left, top = (new_width - width) // 2, (new_height - height) // 2
     return [left, top, new_width - width - left, new_height - height - top]
 

@@ -1,4 +1,4 @@
-"""Biased-MNIST (Bahng et al., 2020): digits on coloured ground, the colour telling the class almost always."""
+"""Biased-MNIST (Bahng et al., 2020): digits on coloured ground, the colour being that of the class almost always."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class BiasedMnist:
     """Digits, white on a ground whose colour is that of their class for a share `rho` of the training images.
 
     All digits are tested three times: each in its class's colour (`biased`), a tenth of each class (`unbiased`: the
-    colour tells nothing), and none (`rho0`). Test batches say in a third tensor which of the three an image is of.
+    colour is independent of the class), and none (`rho0`). Test batches have a third tensor: the test set that each
+    image is of.
 
     Args:
         source: Where the digits come from; `SegmentDigits` are generated.
@@ -84,7 +85,7 @@ class BiasedMnist:
         return {f"{name}_accuracy": float(right[tests == i].double().mean()) for i, name in enumerate(TESTS)}
 
     def smoke(self) -> BiasedMnist:
-        """Take 16 generated digits."""
+        """16 synthetic digits."""
         return BiasedMnist(source=SegmentDigits(), rho=self.rho, seed=self.seed, shrink=self.shrink)
 
 

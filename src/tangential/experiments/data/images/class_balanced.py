@@ -1,4 +1,4 @@
-"""Batches of a few classes with as many images of each, for losses that compare images of a batch."""
+"""Sampler of class-balanced batches: a few classes, as many images of each, for losses that compare images."""
 
 from __future__ import annotations
 

@@ -40,12 +40,12 @@ class Digits:
         check_at_least(1, limit=self.limit, note="or none for all images")
 
     def load(self, split: Split) -> Images:
-        """Read one split: grey values from 0 to 1, digits from 0 to 9."""
+        """One split: grey values from 0 to 1, digits from 0 to 9."""
         images, classes = _splits()[split]
         return Images(images[: self.limit], classes[: self.limit])
 
     def smoke(self) -> Digits:
-        """Take 16 of them."""
+        """16 of them."""
         return replace(self, limit=16)
 
 

@@ -38,7 +38,7 @@ class Files(Dataset[Batch]):
     Args:
         samples: Path and class of each.
         transform: Makes bytes `(3, side, side)` of an image; draws, if at all, from torch's global generator.
-        marks: What else is known of each image, `(count, ...)` each.
+        marks: Further values of each image, `(count, ...)` each.
     """
 
     def __init__(self, samples: Sequence[tuple[str, int]], transform: Callable[[Any], Tensor], *marks: Tensor) -> None:
@@ -119,7 +119,7 @@ class Folder:
         return Files(images.samples, transform)
 
     def smoke(self) -> Gratings:
-        """Take 16 small generated images."""
+        """16 small synthetic images."""
         return Gratings(side=32, mean=self.mean, std=self.std, flip=True)
 
 
@@ -158,7 +158,7 @@ class Cifar10Jpeg(InMemory):
         return decoded(home / "cifar10" / split, known=home.name)
 
     def smoke(self) -> Gratings:
-        """Take 16 generated images of the same size."""
+        """16 synthetic images of the same size."""
         return Gratings(side=32, mean=self.mean, std=self.std, padding=self.padding, flip=self.flip)
 
 

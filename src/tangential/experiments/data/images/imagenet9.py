@@ -89,7 +89,7 @@ class ImageNet9:
         return cluster_scores(right, classes, tests, cells, least=self.least)
 
     def smoke(self) -> GeneratedImageNet9:
-        """Take a few generated images, clustered the same way by an untrained net."""
+        """A few synthetic images, clustered the same way by an untrained net."""
         return GeneratedImageNet9()
 
     def _folder(self, name: str, get: str, size: str) -> Path:
@@ -137,7 +137,7 @@ class GeneratedImageNet9:
         return cluster_scores(right, classes, tests, cells, least=1)
 
     def smoke(self) -> GeneratedImageNet9:
-        """They need no data as they are."""
+        """The same: it needs no files."""
         return self
 
 

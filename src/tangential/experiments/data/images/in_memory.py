@@ -1,4 +1,4 @@
-"""Images and their classes: in memory a whole batch at a time, augmented by torch's generator, and loaded in order."""
+"""Images in memory: the dataset, its augmentation (crop and flip) by torch's generator, and the dataloader."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ D = TypeVar("D", bound="ImageData")
 
 
 class ImageData(Protocol):
-    """What a task of images has to know of a data set. Implementations are frozen dataclasses."""
+    """Interface of a data set of images. Implementations are frozen dataclasses."""
 
     @property
     def channels(self) -> int:
@@ -33,7 +33,7 @@ class ImageData(Protocol):
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         ...
 
     @property
@@ -50,12 +50,12 @@ class ImageData(Protocol):
         """Open one split; the data set fetches whole batches (`__getitems__`).
 
         Raises:
-            ValueError: The data are not there; the error says in one line where to get them and where to put them.
+            ValueError: The data are not there; the error is one line with where to get them and where to put them.
         """
         ...
 
     def smoke(self) -> ImageData:
-        """Give a few images of the same kind that need no data."""
+        """A few images of the same kind that need no files."""
         ...
 
 
@@ -65,7 +65,7 @@ class Images(Dataset[Batch]):
     Args:
         images: `(count, channels, height, width)`: floats from 0 to 1, or bytes, which are divided by 255 when fetched.
         classes: `(count,)`, integers.
-        marks: What else is known of each image, `(count, ...)` each; fetched with it.
+        marks: Further values of each image, `(count, ...)` each; fetched with it.
         augment: Changes the images of a batch as they are fetched, before the division.
 
     Example:
@@ -89,7 +89,7 @@ class Images(Dataset[Batch]):
         return tuple(each[0] for each in self.__getitems__([index]))
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Fetch a batch in one go, where a loader would else ask for it image by image."""
+        """Fetch a batch in one go, where a dataloader would else fetch image by image."""
         images = self.images[indices]
         if self.augment is not None:
             images = self.augment(images)
@@ -192,7 +192,7 @@ def loader(
     drop_last: bool = False,
     batches: Sampler[list[int]] | None = None,
 ) -> DataLoader[Batch]:
-    """Give the batches of one pass over a data set that fetches whole batches.
+    """Dataloader of one pass over a data set that fetches whole batches.
 
     Args:
         images: The data set.

@@ -66,7 +66,7 @@ class Mnist(InMemory):
         return pixels[:, None], classes.long()
 
     def smoke(self) -> Gratings:
-        """Take 16 generated images of the same size."""
+        """16 synthetic images of the same size."""
         return Gratings(channels=1, side=28, mean=self.mean, std=self.std, padding=self.padding, flip=self.flip)
 
     def _file(self, name: str) -> tuple[Path, Tensor]:
@@ -119,7 +119,7 @@ class Cifar10(InMemory):
         return _cifar(self._maker, folder.parent, split, states)
 
     def smoke(self) -> Gratings:
-        """Take 16 generated images of the same size."""
+        """16 synthetic images of the same size."""
         return Gratings(side=32, mean=self.mean, std=self.std, padding=self.padding, flip=self.flip)
 
 

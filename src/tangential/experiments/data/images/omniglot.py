@@ -79,7 +79,7 @@ class Omniglot(InMemory):
         return images, torch.arange(len(names)).repeat_interleave(torch.tensor([len(each) for each in files]))
 
     def smoke(self) -> Gratings:
-        """Take 16 generated images of the same size, of four classes."""
+        """16 synthetic images of the same size, of four classes."""
         return Gratings(channels=1, classes=4, side=self.side, mean=self.mean, std=self.std)
 
     def _folder(self, name: str) -> Path:

@@ -65,7 +65,7 @@ class Gallery(ABC):
         return Files([(path, numbers[name]) for path, name in listing], transform, *marks)
 
     def smoke(self) -> Gratings:
-        """Take 16 small generated images of four classes."""
+        """16 small synthetic images of four classes."""
         return Gratings(side=32, classes=4, mean=self.mean, std=self.std, flip=True)
 
 

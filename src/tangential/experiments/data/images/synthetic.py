@@ -69,7 +69,7 @@ class Gratings(InMemory):
         return (127.5 + 70 * wave + 25 * noise).clamp(0, 255).byte(), classes
 
     def smoke(self) -> Gratings:
-        """They need no data as they are."""
+        """The same: it needs no files."""
         return self
 
 
@@ -105,7 +105,7 @@ class SegmentDigits(InMemory):
         return images, classes
 
     def smoke(self) -> SegmentDigits:
-        """They need no data as they are."""
+        """The same: it needs no files."""
         return self
 
 

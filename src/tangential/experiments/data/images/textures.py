@@ -1,4 +1,4 @@
-"""Clusters of images by their texture: k-means on what an early layer of VGG-16 sees, whatever its place."""
+"""Clusters of images by their texture: k-means on the Gram matrices of an early layer of VGG-16."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def texture_net(weights: Path | None) -> nn.Module:
 
 @torch.no_grad()
 def grams(net: nn.Module, batches: Iterable[Batch]) -> Tensor:
-    """Describe images by how much each two channels of a net answer together, as a vector of length 1.
+    """Gram matrices of the channels of a net, one per image, as vectors of length 1.
 
     Args:
         net: What `texture_net` makes.

@@ -1,4 +1,4 @@
-"""Clips of sound and what they are: windows of one length, at random places in training, evenly spaced in testing."""
+"""Dataset of sound clips: windows of one length, at random places in training, evenly spaced in testing."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Recordings(ABC):
             chunks: Windows of each clip in testing.
 
         Raises:
-            ValueError: The data are not there; the error says in one line where to get them and where to put them. Or
+            ValueError: The data are not there; the error is one line with where to get them and where to put them. Or
                 no clip of the split can be used.
         """
         files = self.listing()

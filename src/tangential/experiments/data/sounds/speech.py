@@ -51,7 +51,7 @@ class SpeechCommands(Recordings):
         return _commands(home, home.name)
 
     def smoke(self) -> Tones:
-        """Take 16 generated tones."""
+        """16 synthetic tones."""
         return Tones(sample_rate=self.sample_rate)
 
 
@@ -59,7 +59,7 @@ class SpeechCommands(Recordings):
 class Fsdd(Recordings):
     """The Free Spoken Digit Dataset: six speakers say each digit 50 times, 0.1 to 2.3 seconds at 8 kHz.
 
-    The official split tests on the first five recordings of each digit by each speaker, so all speakers are known; the
+    The official split tests on the first five recordings of each digit by each speaker, so no speaker is new; the
     next five are its validation split, trained on unless they are tested on. With `speaker` all recordings of that one
     are tested on, and the others' trained on.
 
@@ -102,7 +102,7 @@ class Fsdd(Recordings):
         return Listing("fsdd", paths, digits, splits, None if place.is_dir() else home.name, left_out)
 
     def smoke(self) -> Tones:
-        """Take 16 generated tones."""
+        """16 synthetic tones."""
         return Tones(sample_rate=self.sample_rate)
 
     def _split(self, who: str, index: int) -> str:
@@ -125,7 +125,7 @@ def _commands(folder: Path, known: str | None) -> Listing:
     found, left_out = _words(folder)
     # the lists name wav files; a clip may lie there as another kind of file
     parts = {without_suffix(name, SOUND_SUFFIXES): split for name, split in splits.items()}
-    # a file that is listed and not there shall be named, so the lists count besides what lies there
+    # a file that is listed and not there is named when it is decoded, so the lists count besides what lies there
     found = {without_suffix(name, SOUND_SUFFIXES): folder / name for name in splits} | found
     words = [name.partition("/")[0] for name in sorted(found)]
     if strange := set(words) - set(COMMANDS):

@@ -50,7 +50,7 @@ class Tones:
         return Clips(held, clip, targets, samples=samples, chunks=None if split == "train" else chunks)
 
     def smoke(self) -> Tones:
-        """They need no data as they are."""
+        """The same: it needs no files."""
         return self
 
     def _tone(self, present: torch.Tensor, length: int, draw: torch.Generator) -> torch.Tensor:

@@ -53,7 +53,7 @@ class MagnaTagATune(Recordings):
         return self._read()[0]
 
     def smoke(self) -> Tones:
-        """Take 16 generated sounds of one or two tones."""
+        """16 synthetic sounds of one or two tones."""
         return Tones(sample_rate=self.sample_rate, several=True)
 
     def _read(self) -> tuple[Listing, tuple[str, ...]]:
@@ -88,7 +88,7 @@ class SoundEvents(Recordings):
         return _events(locate(self.root, "dcase2017-task4", "dcase", get=get, size="45 GB"))
 
     def smoke(self) -> Tones:
-        """Take 16 generated sounds of one or two tones."""
+        """16 synthetic sounds of one or two tones."""
         return Tones(sample_rate=self.sample_rate, several=True)
 
 

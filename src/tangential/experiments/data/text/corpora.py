@@ -43,7 +43,7 @@ class _Text:
         return self._corpus().lengths(self.test)
 
     def smoke(self) -> SyntheticText:
-        """Take generated text."""
+        """Synthetic text."""
         return SyntheticText()
 
     def _corpus(self) -> _Corpus:

@@ -16,7 +16,7 @@ IGNORED = -100
 
 
 class Segment(NamedTuple):
-    """The next piece of every stream.
+    """The next tokens of every stream, and their targets.
 
     Attributes:
         tokens: `(streams, length)`.
@@ -76,7 +76,7 @@ class Streams(Dataset[Segment]):
         return tensor_fingerprint(self._text)
 
     def __getitem__(self, key: tuple[int, int]) -> Segment:
-        """Give one segment.
+        """One segment.
 
         Args:
             key: Which segment, and how many tokens of the text's beginning are moved to its end.
@@ -111,7 +111,7 @@ class _InTurn(Sampler[tuple[int, int]]):
 def in_turn(
     text: Tensor, *, streams: int, length: int, generator: torch.Generator | None = None, workers: int = 0
 ) -> DataLoader[Segment]:
-    """Give the segments of a text, always one after the other, as a memory that is carried along needs it.
+    """Dataloader of the segments of a text, one after the other, as a memory that is carried along needs them.
 
     Args:
         text: Tokens, `(count,)`.

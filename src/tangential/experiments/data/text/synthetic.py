@@ -46,7 +46,7 @@ class SyntheticText:
         return Characters().lengths(_learned(), [])
 
     def smoke(self) -> SyntheticText:
-        """They need no data as they are."""
+        """The same: it needs no files."""
         return self
 
 

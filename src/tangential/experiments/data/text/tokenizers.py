@@ -103,7 +103,7 @@ class Words:
         a space.
 
         Args:
-            learned: What `learn` gave.
+            learned: The result of `learn`.
             lines: The text whose characters are counted.
 
         Returns:
