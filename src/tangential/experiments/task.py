@@ -1,6 +1,6 @@
 """Interface of a task: its data, its model, the losses that are minimised, and its scores.
 
-Training and report know this of a task and nothing else. Random numbers of a loss or a score are drawn from torch's
+Training and report use this of a task and nothing else. Random numbers of a loss or a score are drawn from torch's
 generators, which are seeded and saved with a run; data loading may draw from Python's and NumPy's as well, which are
 seeded for each fetch and put back.
 """
@@ -71,7 +71,7 @@ class Task(Protocol):
         """Dataloader of one pass, shuffled by `generator` if there is one; the same at every call otherwise.
 
         Raises:
-            ValueError: The data are not there; the error says in one line where to get them and where to put them.
+            ValueError: The data are not there; the error is one line: where to get them and where to put them.
         """
         ...
 

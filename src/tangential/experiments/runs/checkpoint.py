@@ -80,8 +80,12 @@ def scored_weights(state: dict[str, Any]) -> dict[str, Any]:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error is one of memory, for which torch has a RuntimeError with a text."""
     text = str(error).lower()
-    told = isinstance(error, RuntimeError) and ("allocate memory" in text or "not enough memory" in text)
-    return told or isinstance(error, MemoryError | torch.OutOfMemoryError) or getattr(error, "errno", 0) == errno.ENOMEM
+    of_torch = isinstance(error, RuntimeError) and ("allocate memory" in text or "not enough memory" in text)
+    return (
+        of_torch
+        or isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or getattr(error, "errno", 0) == errno.ENOMEM
+    )
 
 
 def first_line(error: Exception) -> str:

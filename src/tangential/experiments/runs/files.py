@@ -6,8 +6,8 @@ operating system refuses to open if anything is there (`O_EXCL`), in a folder th
 the disk and takes its final name by a rename, which replaces a link instead of following it. Two processes that write
 the same file cannot mix: each has a name of its own, and the last rename counts.
 
-Damage is told from a failure to read: a file that cannot be opened (too many open files, no permission, no memory) is
-an OSError with its name, and nobody is advised to delete it.
+Damage is distinguished from a failure to read: a file that cannot be opened (too many open files, no permission, no
+memory) is an OSError with its name, and nobody is advised to delete it.
 """
 
 from __future__ import annotations

@@ -75,11 +75,11 @@ class RunFolder:
 
     @property
     def invariances(self) -> Path:
-        """Where the facts about the model's weights lie, if they were asked: `replace_text(path, found.to_json())`."""
+        """Where the scale-invariances of the model's weights lie, as `Invariances.to_json` writes them."""
         return self.path / INVARIANCES
 
     def exists(self) -> bool:
-        """Say whether the run was begun; a folder that was made but holds nothing yet was not.
+        """Whether the run was begun; a folder that was made but holds nothing yet was not.
 
         Raises:
             ValueError: The folder has results but no settings.
@@ -92,7 +92,7 @@ class RunFolder:
         return False
 
     def settings(self) -> dict[str, Any]:
-        """Read what was asked.
+        """Read the settings, with the present names of what earlier versions called otherwise.
 
         Raises:
             ValueError: The file is not a JSON object.
@@ -100,7 +100,7 @@ class RunFolder:
         return current_names(read_object(self.path / SETTINGS))
 
     def environment(self) -> dict[str, Any]:
-        """Read where the run was last started.
+        """Read the environment that the run was last started in.
 
         Raises:
             ValueError: The file is not a JSON object.

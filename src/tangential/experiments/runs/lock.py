@@ -5,7 +5,7 @@ process: it is lost when any part of the process opens and closes the file, and 
 succeeds. An OFD lock belongs to what was opened. It would pass to forked processes, such as workers of a dataloader,
 which may outlive a killed trainer by seconds; so a child closes the file at once. Elsewhere `lockf` has to do.
 
-The text in the file tells who holds it, for the message to the one who is refused; it decides nothing.
+The text in the file names the holder, for the message to a process that is refused; it decides nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ LOCK = "lock"
 
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 _log = logging.getLogger("tangential")
-_open: set[int] = set()
-"""Descriptors of the locks that this process holds."""
+_open: dict[int, tuple[int, int]] = {}
+"""Descriptors of the locks that this process holds, and the device and inode of each file."""
 
 
 @contextmanager
@@ -43,8 +43,10 @@ def locked(folder: Path) -> Iterator[None]:
         OSError: The folder cannot be written.
     """
     path = folder / LOCK
+    if _identity(path) in _open.values():  # not even opened: where locks belong to processes, closing it would free it
+        raise ValueError(f"{folder} is being written by this process already; wait for it, or choose another --out")
     file = open_unlinked(path, os.O_RDWR)
-    _open.add(file)
+    _open[file] = _identity(path)
     try:
         try:
             _lock(file)
@@ -60,9 +62,17 @@ def locked(folder: Path) -> Iterator[None]:
             _sign(file)
         yield
     finally:
-        _open.discard(file)
+        _open.pop(file, None)
         with suppress(OSError):  # closed already in a forked process
             os.close(file)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Device and inode of a file, zeros if there is none."""
+    with suppress(OSError):
+        found = path.stat(follow_symlinks=False)
+        return found.st_dev, found.st_ino
+    return 0, 0
 
 
 def _holder(file: int) -> str:
@@ -70,10 +80,7 @@ def _holder(file: int) -> str:
     with suppress(OSError, ValueError):
         text = os.pread(file, 200, 0).decode(errors="replace") if hasattr(os, "pread") else ""
         _, number, _, host = text.split()
-        here = host == socket.gethostname()
-        if here and int(number) == os.getpid():
-            return "this process already"
-        if here:
+        if host == socket.gethostname():
             os.kill(int(number), 0)
         return f"process {int(number)} on {''.join(c for c in host if c.isprintable())}"
     return "another process"
@@ -104,7 +111,7 @@ else:
                 fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole)
                 return
             except OSError as error:
-                if error.errno != errno.EINVAL:  # which is what a kernel or a file system without them says
+                if error.errno != errno.EINVAL:  # the error of a kernel or a file system without them
                     raise
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -36,7 +36,7 @@ def override(settings: S, assignment: str) -> S:
 
     Raises:
         ValueError: No `=`, an unknown field (the error lists the known ones) or a value of another type; and what the
-            settings themselves say of a value out of range.
+            settings themselves raise for a value out of range.
 
     Example:
         >>> override({"optimizers": {"sgd": partial(dict, lr=0.1)}}, "optimizers.sgd.lr=1")
@@ -101,7 +101,7 @@ def _arguments(call: partial[Any]) -> dict[str, tuple[Any, Any]]:
     try:
         values = {name: p.default for name, p in signature(call.func).parameters.items()}
         kinds = get_type_hints(call.func.__init__ if isclass(call.func) else call.func)
-    except (TypeError, ValueError):  # a built-in tells neither its arguments nor their types
+    except (TypeError, ValueError):  # a built-in has neither argument names nor types
         values, kinds = {}, {}
     values = {name: value for name, value in values.items() if value is not Parameter.empty} | call.keywords
     return {name: (value, kinds.get(name, type(value))) for name, value in values.items()}

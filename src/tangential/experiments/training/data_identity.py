@@ -1,6 +1,6 @@
 """Identity of the data of a run: `data.json`, written when it is begun and compared when it is resumed.
 
-Settings say which data are asked for and not what is in their folder. A run that is resumed on other data would go on
+Settings name the data and not what is in their folder. A run that is resumed on other data would go on
 silently, and mix two of them in one result. So each split's number of samples and fingerprint are kept:
 
     {"train": {"samples": 1200, "fingerprint": "5d41402abc4b2a76"}, "test": {"samples": 597, "fingerprint": ...}}

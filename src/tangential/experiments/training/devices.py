@@ -1,4 +1,4 @@
-"""Where a run computes: on which device, in which precision, in one process or many; Lightning Fabric does the work."""
+"""Devices, precision and processes of a run, set up by Lightning Fabric; what processes exchange."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def start(
     accelerator: str = "auto",
     precision: str = "32",
 ) -> Fabric:
-    """Set up the processes of a command; with more than one, this starts the others or, under torchrun, joins them.
+    """Fabric of a command; with several processes, this starts the others or, under torchrun, joins them.
 
     Args:
         devices: Processes on this machine, one to a device; if not given, what torchrun started, else 1.
         nodes: Machines; if not given, what torchrun started, else 1.
-        strategy: "ddp", each process with the whole model and a share of each batch; "auto" is that, or one process.
+        strategy: "ddp", each process with the whole model and a shard of each batch; "auto" is that, or one process.
         accelerator: "cpu", "cuda", "mps", or "auto" for the best there is.
         precision: "32", "64" (for comparisons), "bf16-mixed", or "16-mixed" on a GPU, with a scaled loss.
 
     Raises:
-        ValueError: A choice that is unknown, sharded, or not to be had on this machine.
+        ValueError: A choice that is unknown, sharded, or not available on this machine.
     """
     _check_choice("precision", precision, tuple(PRECISIONS))
     if strategy.partition("_")[0] in _SHARDED or strategy in _SHARDED:
@@ -49,11 +49,11 @@ def start(
     _check_choice("strategy", strategy, STRATEGIES)
     if precision == "16-mixed" and (accelerator == "cpu" or not torch.accelerator.is_available()):
         raise ValueError("precision=16-mixed needs a GPU; on a CPU use bf16-mixed")
-    devices, nodes = _asked_or_launched(devices, nodes)
-    from lightning.fabric import Fabric  # four seconds, which a command that trains nothing should not wait
+    devices, nodes = _processes(devices, nodes)
+    from lightning.fabric import Fabric  # four seconds, which commands that train nothing are spared
 
     for name in ("lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # what it says of devices, the report says too
+        logging.getLogger(name).setLevel(logging.ERROR)  # its lines about devices are in environment.json
     try:
         fabric = Fabric(
             accelerator=accelerator,
@@ -62,21 +62,21 @@ def start(
             strategy=strategy,
             precision=PRECISIONS[precision],  # type: ignore[arg-type]
         )
-    except (RuntimeError, ValueError, ImportError) as error:  # a GPU that is not there, of which it has many words
+    except (RuntimeError, ValueError, ImportError) as error:  # a missing GPU is reported in many forms
         raise ValueError(f"accelerator={accelerator}, devices={devices}: {str(error).splitlines()[0]}") from error
     fabric.launch()
     return fabric
 
 
 def where(fabric: Fabric) -> dict[str, Any]:
-    """Describe the devices, as JSON's own types."""
+    """Device and number of processes, as JSON's own types."""
     device = fabric.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"device": name, "processes": fabric.world_size}
 
 
 def from_first(fabric: Fabric, call: Callable[[], T]) -> T:
-    """Call something in the first process alone; its result, or its error, is every process's."""
+    """Result of a call in the first process alone, or its error, in every process."""
     if fabric.world_size == 1:
         return call()
     answer: tuple[T | None, Exception | None] = (None, None)
@@ -92,10 +92,10 @@ def from_first(fabric: Fabric, call: Callable[[], T]) -> T:
 
 
 def add_up(fabric: Fabric, tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor by its sum over all processes, in one message for each dtype.
+    """All-reduce: replace each tensor by its sum over all processes, in one message for each dtype.
 
-    This is what makes processes train as one, and it asks nothing of the model: losses may run it several times, attack
-    its inputs, or use its parameters directly, where `DistributedDataParallel` needs one forward for each backward.
+    Processes train as one through this alone, whatever the model does: losses may run it several times, attack its
+    inputs, or use its parameters directly, where `DistributedDataParallel` needs one forward for each backward.
     """
     if fabric.world_size == 1:
         return
@@ -107,7 +107,7 @@ def add_up(fabric: Fabric, tensors: Iterable[Tensor]) -> None:
 
 
 def add_up_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
-    """Add up the gradients of all processes; one that some process has and another has not counts as zero there."""
+    """All-reduce of gradients; where a process has none for a parameter and another has, it counts as zero."""
     if fabric.world_size == 1:
         return
     parameters = list(parameters)
@@ -120,7 +120,7 @@ def add_up_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
 
 
 def placed(fabric: Fabric, samples: Any) -> Any:
-    """Move a batch to where the model is, and its numbers to double precision if the model is in it."""
+    """Batch on the device of the model, and in double precision if the model is."""
     if fabric.device.type != "cpu":
         samples = fabric.to_device(samples)
     precision = fabric.strategy.precision
@@ -128,7 +128,7 @@ def placed(fabric: Fabric, samples: Any) -> Any:
 
 
 def random_states(fabric: Fabric) -> list[dict[str, Tensor]]:
-    """Gather the state of torch's global generators, process by process."""
+    """States of torch's global generators, process by process."""
     own = {"cpu": torch.get_rng_state()}
     if fabric.device.type == "cuda":
         own["cuda"] = torch.cuda.get_rng_state(fabric.device)
@@ -140,14 +140,14 @@ def random_states(fabric: Fabric) -> list[dict[str, Tensor]]:
 
 
 def set_random_state(fabric: Fabric, state: dict[str, Tensor]) -> None:
-    """Set torch's global generators as they were in one process."""
+    """Put back the state of torch's global generators of one process."""
     torch.set_rng_state(state["cpu"])
     if fabric.device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], fabric.device)
 
 
 def same_weights(fabric: Fabric, model: nn.Module) -> None:
-    """Give every process the first one's weights and buffers, which are its own if all drew the same numbers."""
+    """Broadcast the first process's weights and buffers, which the others have already if all drew the same numbers."""
     if fabric.world_size > 1:
         for tensor in (*model.parameters(), *model.buffers()):
             torch.distributed.broadcast(tensor.detach(), src=0)
@@ -160,8 +160,8 @@ def _by_dtype(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
     return list(groups.values())
 
 
-def _asked_or_launched(devices: int | None, nodes: int | None) -> tuple[int, int]:
-    """The processes on this machine and the machines, as asked for, or as torchrun started them."""
+def _processes(devices: int | None, nodes: int | None) -> tuple[int, int]:
+    """Processes on this machine and number of machines, as given, or as torchrun started them."""
     if not torch.distributed.is_torchelastic_launched():
         return devices or 1, nodes or 1
     here = int(os.environ["LOCAL_WORLD_SIZE"])

@@ -121,8 +121,8 @@ class Learner:
     def _clip(self, parameters: list[Tensor]) -> None:
         """Clip the gradients, first of all divided by the scale of the loss where it is scaled.
 
-        Not by Fabric, which divides once for each limit, and refuses optimizers whose step divides by itself: a step
-        is told by the scaler that it was done.
+        Not by Fabric, which divides once for each limit, and refuses optimizers whose step divides by itself. The
+        scaler passes such a step no scale where the gradients were divided before.
         """
         value, norm = self._options.clip_value, self._options.clip_norm
         if value is None and norm is None:

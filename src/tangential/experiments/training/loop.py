@@ -7,8 +7,8 @@
     state_dict: all that the next step depends on, after any step: weights, optimizers, schedules, the epoch so far, the
                 random state, and the state of the generator that drew the order of the data
 
-The loop knows what a task can do, not which task it is, and which optimizer is trained makes no difference to it. In
-several processes each takes its shard of every batch and all step alike, so their number is no setting of a run.
+The loop uses the interface of a task and of a torch optimizer, whichever they are. In several processes each takes its
+shard of every batch and all step alike, so their number is no setting of a run.
 
 Why a resumed run has the same bits: the order of an epoch is drawn from a generator whose state before the epoch is in
 the checkpoint; each micro-batch is loaded under a seed of its own; and torch's global generators are set back to where

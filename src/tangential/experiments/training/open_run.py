@@ -4,7 +4,7 @@ The order makes a refused process harmless. A second process that trains into th
 when nothing of the first one's files has been touched.
 
 1. the lock of the folder;
-2. `settings.json`, compared with what is asked if the run exists, and `environment.json`;
+2. `settings.json`, compared with the given ones if the run exists, and `environment.json`;
 3. the loggers, which may replace what a killed run logged beyond its last checkpoint;
 4. the writer, which is all that the training sees of the folder.
 

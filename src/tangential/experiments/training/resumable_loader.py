@@ -45,7 +45,7 @@ class ResumableLoader:
         accumulate: How many micro-batches each process takes a batch in, to need less memory.
 
     Raises:
-        ValueError: The batches cannot be split as asked.
+        ValueError: The batches cannot be split among processes and micro-batches.
     """
 
     def __init__(self, loader: DataLoader[Any], *, seed: int, fabric: Fabric, accumulate: int = 1) -> None:

@@ -108,7 +108,7 @@ def run_invariances(plan: Plan, folder: RunFolder, fabric: Fabric) -> Invariance
     Runs of one task in one process share the analysis, for it depends on the model and not on its weights.
 
     Returns:
-        The invariances; None where `find_invariances` cannot analyse the model, of which a warning says why.
+        The invariances; None where `find_invariances` cannot analyse the model, with a warning and the reason.
 
     Raises:
         ValueError: The folder's file is broken.
@@ -122,8 +122,8 @@ def run_invariances(plan: Plan, folder: RunFolder, fabric: Fabric) -> Invariance
             return None
         replace_text(folder.invariances, found)
     try:
-        return Invariances.from_json(folder.invariances.read_text())
-    except (KeyError, TypeError, ValueError) as error:
+        return Invariances.from_json(folder.invariances.read_text("utf-8"))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise corrupt(folder.invariances, str(error)) from error
 
 

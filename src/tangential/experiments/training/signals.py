@@ -41,7 +41,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         for each in _WORDS:
-            # a command that was started in the background is told to ignore Ctrl-C, and goes on doing so
+            # a command that was started in the background ignores Ctrl-C, and continues to
             if signal.getsignal(each) is not signal.SIG_IGN:
                 self._before[each] = signal.signal(each, self._remember)
         return self
