@@ -69,7 +69,7 @@ class Bias:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if self.bandwidth is not None and self.bandwidth <= 0:
+        if self.bandwidth is not None and not self.bandwidth > 0:
             raise ValueError(f"bandwidth={self.bandwidth}: must be positive, or none for the median")
 
     @property
