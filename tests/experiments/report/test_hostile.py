@@ -5,6 +5,7 @@ import re
 import resource
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 
 import numpy as np
@@ -66,13 +67,13 @@ def test_run_that_comes_first_does_not_decide_what_the_others_are(tmp_path, name
     assert name == "a seed again" or str(run.path) in notes[0]
 
 
-def test_many_broken_runs_are_counted(tmp_path):
+def test_many_broken_runs_are_all_named(tmp_path):
     good_runs(tmp_path)
-    for _ in range(30):
-        hostile_run(tmp_path, "settings.json empty")
+    broken = [hostile_run(tmp_path, "settings.json empty").path for _ in range(30)]
     groups, notes = shown(gather_folders([tmp_path]))
     assert groups == {"sgd": [0, 1, 2]}
-    assert len(notes) == 11 and notes[-1] == "Left out: 20 more runs"
+    assert len(notes) == 11
+    assert all(re.search(rf"\b{path.name}\b", "\n".join(notes)) for path in broken)
 
 
 def test_folder_that_cannot_be_read_is_no_damage(tmp_path, monkeypatch):
@@ -151,6 +152,34 @@ def test_no_value_in_any_place_hides_the_other_runs(tmp_path_factory, name, key,
     groups, notes = shown(gather_folders([out], follow=True))
     assert groups["sgd"] == [0, 1, 2] or "sgd" in str(value)
     assert len(groups) == 2 or str(run.path) in notes[0]
+
+
+def test_links_in_the_folder_are_replaced_and_not_written_through(tmp_path):
+    good_runs(tmp_path / "runs")
+    victim, out = tmp_path / "victim", tmp_path / "out"
+    victim.write_text("a key")
+    out.mkdir()
+    names = ("report.html", "accuracy.png", "weight_norm.png", "effective_step.png", "overview.png")
+    for name in names:
+        (out / name).symlink_to(victim)
+        (out / f"{name}.part").symlink_to(victim)
+    page.save(gather_folders([tmp_path / "runs"]), out)
+    assert victim.read_text() == "a key"
+    assert not any((out / name).is_symlink() for name in names)
+    assert {path.name for path in out.iterdir()} == {*names, *(f"{name}.part" for name in names)}
+
+
+def test_two_writers_of_one_folder_leave_whole_files(tmp_path):
+    good_runs(tmp_path / "runs")
+    out = tmp_path / "out"
+    out.mkdir()
+    comparison = gather_folders([tmp_path / "runs"])
+    with ThreadPoolExecutor(4) as pool:
+        for saved in [pool.submit(page.save, comparison, out) for _ in range(8)]:
+            saved.result()
+    assert (out / "report.html").read_text().rstrip().endswith("</html>")
+    assert all(path.read_bytes().endswith(b"IEND\xaeB`\x82") for path in out.glob("*.png"))
+    assert len(list(out.iterdir())) == 5
 
 
 def test_telemetry_without_epochs_is_read_in_linear_time(tmp_path):

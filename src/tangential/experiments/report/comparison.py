@@ -12,7 +12,9 @@ from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.task import Headline
 
 NAMED = 10
-"""At most so many runs that are left out are named with the reason."""
+"""At most so many runs that are left out are named with the reason, the others without."""
+
+_LISTED = 200
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,14 @@ class _Member:
     run: Run
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """A run that is left out, and why."""
+
+    path: Path
+    text: str
+
+
 def gather_folders(folders: Sequence[Path], *, follow: bool = False) -> Comparison:
     """Read all runs in some folders; a broken one is left out and named in the notes.
 
@@ -122,18 +132,18 @@ def gather(runs: Iterable[RunFolder], *, follow: bool = False, skip_broken: bool
     runs = list(runs)
     prefixes = _folder_names([run.path.parent for run in runs])
     members: list[_Member] = []
-    problems: list[str] = []
+    problems: list[_Problem] = []
     for run in runs:
         try:
             members.append(_member(run, prefixes[run.path.parent]))
         except Exception as error:  # with whatever a stranger's folder fails, the others are shown
             if not skip_broken:
                 raise
-            problems.append(_explained(error, run.path))
+            problems.append(_Problem(run.path, _explained(error, run.path)))
     shown = [member for member in members if follow or member.run.finished]
     groups = list(_groups(shown, problems))
     if problems and not skip_broken:
-        raise ValueError(problems[0])
+        raise ValueError(problems[0].text)
     unfinished = sum(not member.run.finished for member in members)
     if not groups and not follow:
         raise ValueError("; ".join(_named(problems)) or _nothing_finished(unfinished))
@@ -172,7 +182,7 @@ def _explained(error: Exception, path: Path) -> str:
     return str(error) if type(error) is ValueError else f"{path}: {type(error).__name__}: {error}"
 
 
-def _groups(members: Sequence[_Member], problems: list[str]) -> Iterator[Group]:
+def _groups(members: Sequence[_Member], problems: list[_Problem]) -> Iterator[Group]:
     """Groups of the runs that agree; of runs with other settings than most of their group it says so."""
     for label in dict.fromkeys(member.label for member in members):
         own = [member for member in members if member.label == label]
@@ -183,18 +193,21 @@ def _groups(members: Sequence[_Member], problems: list[str]) -> Iterator[Group]:
             differing += [name for name in member.shared if name not in group.settings]
             if differing or member.seed in group.runs:
                 why = f"it differs in {', '.join(differing[:3])}" if differing else f"seed {member.seed} is there twice"
-                problems.append(
-                    f"{member.path}: not the same settings as the other {label} runs beside it ({why}); "
-                    "report them apart"
-                )
+                text = f"{member.path}: not the same settings as the other {label} runs beside it ({why}); "
+                problems.append(_Problem(member.path, text + "report them apart"))
             else:
                 group.runs[member.seed] = member.run
         yield group
 
 
-def _named(problems: Sequence[str]) -> list[str]:
-    more = len(problems) - NAMED
-    return [*problems[:NAMED], *([f"{more} more runs"] if more > 0 else [])]
+def _named(problems: Sequence[_Problem]) -> list[str]:
+    """A line for each of the first problems, and one for all others."""
+    lines = [problem.text for problem in problems[:NAMED]]
+    others = [problem.path.name for problem in problems[NAMED:]]
+    if others:
+        more = len(others) - _LISTED
+        lines.append(f"{', '.join(others[:_LISTED])}{f' and {more} more' if more > 0 else ''}")
+    return lines
 
 
 def _nothing_finished(unfinished: int) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import floor, isnan, log10, nan
-from statistics import mean, stdev
+from math import floor, isnan, log10
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from tangential.experiments.report.comparison import Comparison, Group
 from tangential.experiments.report.curves import Curve, curve
 from tangential.experiments.report.run_files import Run
+from tangential.experiments.report.spread import Difference, Spread, bootstrap_interval
 from tangential.experiments.report.values import is_number
 
 SCORES = 5
@@ -45,28 +46,6 @@ class Cell:
 
     def __str__(self) -> str:
         return " ".join([self.text, *(f"({mark})" for mark in self.marks)]).strip()
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation of a few values; NaN deviation if there is only one."""
-
-    mean: float
-    deviation: float
-
-    @staticmethod
-    def of(values: Sequence[float]) -> Spread:
-        """Summarise at least one value."""
-        return Spread(mean(values), stdev(values) if len(values) > 1 else nan)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far a projected optimizer's score is above its baseline's, seed by seed, and a 95 % interval of the mean."""
-
-    spread: Spread
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -129,28 +108,6 @@ def rows(comparison: Comparison) -> list[Row]:
     baselines = {projected.label: baseline for baseline, projected in comparison.pairs()}
     scores = _scores(comparison)
     return [_row(group, baselines.get(group.label), scores) for group in comparison.groups if group.finished]
-
-
-def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a mean, with a fixed seed.
-
-    Args:
-        values: The sample; with fewer than two there is no interval.
-        resamples: How many samples are drawn from it, with replacement.
-
-    Returns:
-        Lower and upper end; NaN if there is no interval. With a handful of values it is somewhat too narrow.
-
-    Example:
-        >>> low, high = bootstrap_interval([1.0, 2.0, 3.0])
-        >>> 1.0 <= low < 2.0 < high <= 3.0
-        True
-    """
-    if len(values) < 2:
-        return nan, nan
-    draws = np.random.default_rng(0).choice(np.asarray(values), size=(resamples, len(values)))
-    low, high = np.quantile(draws.mean(axis=1), (0.025, 0.975))
-    return float(low), float(high)
 
 
 def _scores(comparison: Comparison) -> list[Curve]:
