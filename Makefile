@@ -13,7 +13,7 @@ TORCH_INDEX  ?= $(shell [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/d
 INSTALL       = -m pip install $(addprefix --extra-index-url ,$(TORCH_INDEX))
 PINNED        = $(INSTALL) --constraint constraints.txt
 
-.PHONY: demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity browser
+.PHONY: demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity peers browser
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -87,6 +87,9 @@ browser:  ## a Chromium from the system's packages, for the browser tests, which
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \
 	  || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y chromium; } \
 	  || echo "no Chromium here, and it cannot be installed: the browser tests will be skipped"
+
+peers: $(VENV)/.dev  ## what torch, timm, pytorch_optimizer and trainers ask of an optimizer, asked of ours
+	$(BIN)/python -m pytest -q -n auto tests/peers
 
 parity: $(VENV)/.dev  ## rewrite docs/parity.md and docs/comparison.md from the installed peers
 	$(BIN)/python -W ignore benchmarks/parity.py

@@ -163,14 +163,8 @@ def snapshot(optimizer, params):
 def definition(optimizer, params, name):
     """The same optimizer in float64, one tensor at a time, which the other backends are compared with."""
     twins = [p.detach().double().requires_grad_() for p in params]
-    groups = [
-        {
-            k: v
-            for k, v in group.items()
-            if k not in ("params", "param_names", "foreach", "fused", "capturable", "differentiable")
-        }
-        for group in optimizer.param_groups
-    ]
+    kept = optimizer.defaults.keys() - {"foreach", "fused", "capturable", "differentiable"}
+    groups = [{k: group[k] for k in kept} for group in optimizer.param_groups]
     other = MAKERS[name]([{**g, "params": [p], "foreach": False} for g, p in zip(groups, twins, strict=True)])
     for p, q in zip(params, twins, strict=True):
         own = {k: v.clone() for k, v in optimizer.state.get(p, {}).items() if isinstance(v, torch.Tensor)}
