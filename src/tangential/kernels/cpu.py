@@ -25,7 +25,7 @@ class _Job(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("weights", "runs", "pieces", "tasks", "keeps", "sums")),
         *((name, ctypes.c_void_p) for name in ("addresses", "groups", "run", "piece", "bounds", "scratch", "threads")),
-        *((name, ctypes.c_void_p) for name in ("state", "finding", "keep", "sum", "todo")),
+        *((name, ctypes.c_void_p) for name in ("calm", "state", "finding", "keep", "moved", "sum", "todo")),
     )
 
 
@@ -99,7 +99,7 @@ class Call:
             bounds=plan.bounds.buffer_info()[0],
             threads=torch_threads(),
         )
-        self._scratch = torch.empty(found.tangential_scratch(ctypes.byref(self._job)), dtype=torch.uint8)
+        self._scratch = torch.zeros(found.tangential_scratch(ctypes.byref(self._job)), dtype=torch.uint8, device="cpu")
         self._job.scratch = self._scratch.data_ptr()
 
     def __call__(self, addresses: array[int], groups: array[float]) -> None:

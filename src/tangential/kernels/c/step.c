@@ -8,7 +8,12 @@
      repair   moves what was predicted wrong to where the decision wants it, without a second copy of the weight:
               with k = wanted / used factor,  wanted w - rate u  =  k (used w - rate u) - rate (1 - k) u
 
-   Blocks that are known in advance need no prediction; rows too long for a cache are summed first and moved by `repair`.
+   A repair multiplies the rounding of `used w - rate u` by k, and where a step is long beside its weight nothing bounds
+   k. So a row whose factor is not near 1 waits, unmoved, for `repair` (`first_move`). To know the factor first costs a
+   second visit to the row, in the cache. Where the plain step is predicted, `apply` makes it only if the last step of
+   the weight, or the first row of a piece, was not `calm`: at the first step, and after any sudden change.
+
+   Known blocks need no prediction; rows too long for a cache are summed first, and moved by `repair`.
    The caller brings the threads. A thread takes whole pieces, and what a piece computes depends on nothing that another
    thread does, so that the number of threads does not change a bit. */
 #include <math.h>
@@ -54,6 +59,29 @@ static inline int64_t below(const state *s, double bound, double ww, double gg, 
   return ww < INFINITY && gg < INFINITY && wg * wg < bound * (ww > least ? ww : least) * (gg > least ? gg : least);
 }
 
+/* Whether a factor is far from any that would make its row wait: then the others of its weight are taken for such, too.
+   False for NaN. */
+static inline int calm(float keep) { return fabsf(keep - 1) <= 0.25f; }
+
+/* The factor that a row is moved by before the decision, or 0 if it waits for it. `used` could not be divided out again
+   if it shrank a row to nothing, and `channel`, which may be wanted, is large where the step is longer than the row:
+   k is at most 8, and 2 without decay. False for NaN. */
+static inline float first_move(float used, float channel) {
+  return fabsf(used) >= 0.25f && fabsf(used) <= 2 && fabsf(channel) <= 2 ? used : 0;
+}
+
+/* The factor of a row from its sums, and what to move it by, 1 and 0 if it waits: `w <- first w - second u`. */
+typedef struct {
+  float first, second;
+} pair;
+
+static inline pair held(const state *s, const float *sums, float *found, float *moved) {
+  *found = factor(s->reduced, s->n.rate, s->least, sums[0], sums[3]);
+  if (!s->previous) return (pair){*found, s->n.rate};
+  *moved = first_move(s->predicted == CHANNEL ? *found : s->n.plain, *found);
+  return *moved ? (pair){*moved, s->n.rate} : (pair){1, 0};
+}
+
 /* The factors of rows, from their sums. */
 static inline void factors(const state *s, int64_t rows, const float *restrict sums, float *restrict found) {
   const double reduced = s->reduced, rate = s->n.rate, eps = s->least;
@@ -62,38 +90,20 @@ static inline void factors(const state *s, int64_t rows, const float *restrict s
 }
 
 /* What `decide` needs of rows, from their sums. */
-static inline void note(const state *s, int64_t rows, const float *restrict sums, finding *restrict f) {
+static inline void note(const state *s, int64_t rows, const float *restrict sums, const float *restrict keep,
+                        const float *restrict moved, finding *restrict f) {
   finding all = *f;
   for (int64_t i = 0; i < rows; i++, sums += 4) {
     all.below &= below(s, s->row_bound, sums[0], sums[1], sums[2]);
     all.ww += sums[0], all.gg += sums[1], all.wg += sums[2], all.wu += sums[3];
+    all.waiting |= moved[i] == 0, all.wild |= !calm(keep[i]);
   }
   *f = all;
-}
-
-/* A factor that can be divided out again, else 1: one that would shrink a weight to nothing, or is not a number. */
-static inline float sure(float keep, int64_t *odd) {
-  if (fabsf(keep) >= 0.25f && fabsf(keep) <= 2.0f) return keep;
-  *odd = 1;
-  return 1;
-}
-
-/* The factor of a row that waits for it, from its sums, and what it is moved by: just that, unless a test may still
-   want another. */
-static inline float held(const state *s, const float *sums, float *found, int64_t *odd) {
-  *found = factor(s->reduced, s->n.rate, s->least, sums[0], sums[3]);
-  return s->previous ? sure(*found, odd) : *found;
 }
 
 /* The factor that the decision wants on a row. */
 static inline float wanted(const state *s, float channel) {
   return s->decision == CHANNEL ? channel : s->decision == LAYER ? s->layer : s->n.plain;
-}
-
-/* The factor that `apply` moved a row by. */
-static inline float used(const state *s, float channel) {
-  int64_t odd = 0;
-  return sure(s->predicted == CHANNEL ? channel : s->n.plain, &odd);
 }
 
 /* Rows in slices: how many a row has, and where the one of this number begins and how long it is. */

@@ -53,15 +53,17 @@ typedef struct {
   double row_bound, layer_bound;  /* squares of what the cosines have to stay below */
   float layer;                    /* factor under the layer view */
   int nesterov, predicted, decision;
-  int waits; /* the weight is left alone by `apply` and moved by `repair` */
-  int stale; /* `repair` has to visit it */
+  int cautious; /* rows are summed before they are moved: the last step was not `calm`, or there was none */
+  int waits;    /* the weight is left alone by `apply` and moved by `repair` */
+  int stale;    /* `repair` has to visit it */
 } state;
 
 /* Sums and flags of the rows of one piece, from `apply` to `decide`. */
 typedef struct {
   double ww, gg, wg, wu;
   int64_t below; /* every row's cosine is below its bound */
-  int64_t odd;   /* some row was moved by factor 1: the predicted one was outside [0.25, 2] */
+  int64_t waiting; /* some row has not been moved: see `first_move` */
+  int64_t wild;    /* some row's step is not small beside the row: see `calm` */
 } finding;
 
 typedef int32_t (*parallel)(int64_t, int64_t, int64_t, void (*)(int64_t, int64_t, void *), void *);
@@ -74,12 +76,14 @@ typedef struct {
   const run *run;
   const piece *piece;
   const int64_t *bounds;
-  void *scratch; /* tangential_scratch() bytes */
+  void *scratch; /* tangential_scratch() bytes, zeros before the first step and the caller's to keep */
   parallel threads;
+  int64_t *calm; /* of each run, whether its last step was; the only thing here that lives longer than a step */
   state *state;
   finding *finding;
-  float *keep; /* factor of each row, under the channel view */
-  float *sum;  /* 4 sums of each row and piece of spread rows: ww gg wg wu */
+  float *keep;  /* factor of each row, under the channel view */
+  float *moved; /* the factor that each row has been moved by, 0 if it has not; behind them those of each slice */
+  float *sum;   /* 4 sums of each row and piece of spread rows: ww gg wg wu */
   int64_t *todo;
 } job;
 #endif
