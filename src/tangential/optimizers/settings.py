@@ -45,7 +45,8 @@ SETTINGS = (*_NUMBERS, "betas", "blocks", *_SWITCHES, *_BACKENDS)
 _BLOCKS = "must be 'cosine', 'sticky', a tangential.Blocks, or None"
 
 _ANNOTATIONS = {
-    *("params", "param_names", "name", "names", "label", "labels", "group", "rho", "adaptive", "moe", "frozen"),
+    *("params", "param_names", "name", "names", "label", "labels", "group", "rho", "adaptive", "moe"),
+    *("frozen", "pretrained"),
     *("max_momentum", "base_momentum", "initial_momentum"),
 }
 """Keys that schedulers, trainers and wrapping optimizers put beside settings. `rho` and `adaptive` are SAM's."""
