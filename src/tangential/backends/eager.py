@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tangential.backends.buckets import Bucket
 from tangential.backends.opmath import to_opmath
-from tangential.backends.rows import across, dots, lay_out, row_sums
+from tangential.backends.rows import across, lay_out, row_sums
+from tangential.blocks import row_dots
 
 
 def eager(bucket: Bucket) -> None:
@@ -34,5 +35,5 @@ def _keep(w: Tensor, g: Tensor, u: Tensor, bucket: Bucket) -> Tensor | float:
     if bucket.blocks is None:
         return bucket.projection.plain
     layout = lay_out((tuple(w.shape),), bucket.blocks, w.device)
-    found = row_sums(w, g, u, bucket.blocks, partial(dots, dim=bucket.dim))
+    found = row_sums(w, g, u, bucket.blocks, partial(row_dots, dim=bucket.dim))
     return across(layout.keep(found, bucket.projection, bucket.ballot), w, bucket.dim)

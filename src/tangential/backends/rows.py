@@ -20,19 +20,13 @@ from torch import Tensor
 
 from tangential.algorithm import Projection, Reduction, cosine_views, radial, view_radial
 from tangential.backends.sticky import Votes
-from tangential.blocks import Blocks, Run
+from tangential.blocks import Blocks, RowBlocks, Run, row_blocks
 
 Shapes = tuple[tuple[int, ...], ...]
 
 
 Dots = Callable[[Any, Any], Tensor]
 """`a.b` of every row, `(rows,)`, of whatever a backend walks: a tensor, or a list of them."""
-
-
-def dots(a: Tensor, b: Tensor, dim: int) -> Tensor:
-    """`a.b` of every row: sums over all dimensions but `dim`, whatever the strides. Shape `(rows,)`."""
-    others = [d for d in range(a.ndim) if d != dim]
-    return (a * b).sum(others) if others else a * b
 
 
 def row_sums(w: Any, g: Any, u: Any, blocks: Blocks | str, dots: Dots) -> Tensor:
@@ -60,42 +54,28 @@ class Layout:
     """The runs that the stacked rows of some weights belong to.
 
     Args:
-        lengths: Rows of each run (a block, or a weight under the paper's test), `(runs,)`.
-        uniform: The length that all runs share, or None.
+        runs: Rows of each run: a block, or a weight under the paper's test.
         owner: The run of each row, `(rows,)`.
         invariant: Whether a run is projected, `(runs,)`; None where all are.
         elements: Elements of a row of each run, `(runs,)`; the paper's test depends on it.
     """
 
-    lengths: Tensor
-    uniform: int | None
+    runs: RowBlocks
     owner: Tensor
     invariant: Tensor | None
     elements: Tensor
 
-    def total(self, x: Tensor) -> Tensor:
-        """Sum over each run: `(rows,)` to `(runs,)`."""
-        if self.uniform:
-            return x if self.uniform == 1 else x.view(-1, self.uniform).sum(1)
-        return torch.segment_reduce(x, "sum", lengths=self.lengths, axis=0, unsafe=True)
-
-    def largest(self, x: Tensor) -> Tensor:
-        """Largest of each run, NaN if one is: `(rows,)` to `(runs,)`."""
-        if self.uniform:
-            return x if self.uniform == 1 else x.view(-1, self.uniform).amax(1)
-        return torch.segment_reduce(x, "max", lengths=self.lengths, axis=0, unsafe=True)
-
     def spread(self, x: Tensor) -> Tensor:
         """Repeat the value of each run for its rows: `(runs,)` to `(rows,)`."""
-        return x if self.uniform == 1 else x[self.owner]
+        return x if self.runs.uniform == 1 else x[self.owner]
 
     def views(self, sums: Tensor, projection: Projection, votes: Votes | None = None) -> tuple[Tensor, Tensor]:
         """The decision of the paper's test on every weight, by channel and by layer, from the four sums of `row_sums`.
 
         Shape `(runs,)` each.
         """
-        reduction = Reduction(total=self.total, largest=self.largest, where=torch.where)
-        views = cosine_views(sums.unbind(), self.elements.to(sums.dtype), self.lengths, projection, reduction)
+        reduction = Reduction(total=self.runs.total, largest=self.runs.largest, where=torch.where)
+        views = cosine_views(sums.unbind(), self.elements.to(sums.dtype), self.runs.lengths, projection, reduction)
         return views if votes is None else votes.settle(*views)
 
     def keep(self, sums: Tensor, projection: Projection, votes: Votes | None = None) -> Tensor:
@@ -106,10 +86,12 @@ class Layout:
         """The same, from the decision of the test; None where blocks are known."""
         if views is not None:
             by_channel, by_layer = map(self.spread, views)
-            reduction = Reduction(total=lambda x: self.spread(self.total(x)), largest=self.largest, where=torch.where)
+            reduction = Reduction(
+                total=lambda x: self.spread(self.runs.total(x)), largest=self.runs.largest, where=torch.where
+            )
             found = view_radial(sums.unbind(), by_channel, projection, reduction)
             return torch.where(by_channel | by_layer, projection.keep(found), projection.plain)
-        ww, wu = (self.total(x) for x in sums)
+        ww, wu = (self.runs.total(x) for x in sums)
         keep = projection.keep(radial(ww, wu, eps=projection.eps, where=torch.where))
         return self.spread(keep if self.invariant is None else torch.where(self.invariant, keep, projection.plain))
 
@@ -120,8 +102,7 @@ def _lay_out(shapes: Shapes, blocks: Blocks | str, device: torch.device) -> Layo
     invariant = [yes for _, (_, yes) in runs]
     dim = blocks.dim if isinstance(blocks, Blocks) else 0
     return Layout(
-        lengths=torch.tensor(lengths, device=device),
-        uniform=lengths[0] if len(set(lengths)) == 1 else None,
+        runs=row_blocks(lengths, device),
         owner=torch.tensor([i for i, length in enumerate(lengths) for _ in range(length)], device=device),
         invariant=None if all(invariant) else torch.tensor(invariant, device=device),
         elements=torch.tensor([float(math.prod(s) // s[dim]) for s, _ in runs], dtype=torch.float64, device=device),

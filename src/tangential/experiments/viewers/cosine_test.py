@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tangential.algorithm import Projection, Reduction, cosine_views
-from tangential.backends.rows import dots, view_sums
-from tangential.blocks import Blocks
+from tangential.backends.rows import view_sums
+from tangential.blocks import Blocks, row_dots
 from tangential.experiments.viewers.model_spec import ModelAndBatch
 from tangential.invariances import Invariances
 from tangential.optimizers import AdamP
@@ -75,7 +75,7 @@ def cosine_view(w: Tensor, g: Tensor) -> str:
         >>> cosine_view(torch.eye(2), torch.eye(2).flip(0)), cosine_view(torch.eye(2), torch.eye(2))
         ('channel', 'none')
     """
-    sums = tuple(view_sums(w, g, partial(dots, dim=0)))
+    sums = tuple(view_sums(w, g, partial(row_dots, dim=0)))
     by_channel, by_layer = cosine_views(sums, w[0].numel(), w.shape[0], _TEST, _OVER)
     return "channel" if by_channel else "layer" if by_layer else "none"
 
