@@ -114,6 +114,34 @@ def test_state_of_another_shape_is_refused_by_name(name, blocks, backend):
     refused(optimizer, params, r"'table' has shape .*\(5, 4\).*resized")
 
 
+@every
+@backends
+@pytest.mark.parametrize("blocks", ["cosine", None])
+def test_state_of_another_shape_is_refused_under_the_papers_test_too(name, blocks, backend):
+    params = weights(torch.float32, shapes=[(5, 4), (3, 2)])
+    optimizer = MAKERS[name](params, blocks=blocks, **backend)
+    run(optimizer, params, 1)
+    params[0].grad = None
+    params[0].data = torch.randn(8, 4)
+    refused(optimizer, params, r"shape \(8, 4\) has a moment of shape \(5, 4\).*del optimizer.state")
+    del optimizer.state[params[0]]
+    run(optimizer, params, 1)
+
+
+@every
+@backends
+def test_a_gradient_of_another_shape_is_refused(name, backend):
+    params = weights(torch.float32, shapes=[(3, 2), (5, 4)])
+    optimizer = MAKERS[name](params, **backend)
+    run(optimizer, params, 1)
+    optimizer.state.clear()
+    params[1].data = torch.randn(8, 4)
+    before = params[0].detach().clone()
+    with pytest.raises(ValueError, match=r"shape \(8, 4\) has a gradient of shape \(5, 4\)"):
+        optimizer.step()
+    assert torch.equal(before, params[0])
+
+
 ONE_ELEMENT = [
     (Blocks(), (5,)),
     (Blocks(), (5, 1)),

@@ -120,6 +120,17 @@ class GroupStep:
             self, weights=weights, grads=grads, steps=steps, decisions=decisions, moments=moments, votes=votes
         )
 
+    def check_shape(self, i: int) -> None:
+        """Raise ValueError for a parameter whose gradient or moments have another shape than it."""
+        w = self.weights[i]
+        for what, x in (("gradient", self.grads[i]), *(("moment", moment[i]) for moment in self.moments)):
+            if x.shape != w.shape:
+                raise ValueError(
+                    f"a parameter of shape {tuple(w.shape)} has a {what} of shape {tuple(x.shape)}: it was resized, or"
+                    " its data replaced. Take new gradients, and resize its state too or delete it (`del"
+                    " optimizer.state[parameter]`)"
+                )
+
     def buckets(self) -> list[Bucket]:
         """Add 1 to the step counts, and part the parameters into those that can step together."""
         if not self.weights:

@@ -48,7 +48,8 @@ class FusedStep:
 
         Raises:
             RuntimeError: A CUDA graph captures the first step of these parameters.
-            ValueError: A parameter that the kernel was demanded for and can never step; nothing has moved then.
+            ValueError: A parameter that the kernel was demanded for and can never step, or whose gradient or moments
+                have another shape; nothing has moved then.
         """
         if self._fingerprint is None or not self._fingerprint.holds(group_steps):
             self._fingerprint = None  # should planning raise
@@ -73,6 +74,7 @@ class FusedStep:
                 elif w.device.type != fused.CUDA and takes_now(group_step, i):
                     near[group].append(i)
                 else:
+                    group_step.check_shape(i)
                     if group_step.demanded:
                         fused.require_kernel(w)
                     self._left[group].append(i)

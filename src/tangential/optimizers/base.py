@@ -136,7 +136,9 @@ class Projected(Optimizer):
 
         Raises:
             RuntimeError: A CUDA graph captures the step of groups that are not `capturable`, or their first step.
-            ValueError: A sparse gradient; no weight has been changed then.
+            TypeError: A setting of the wrong type was written into a group; no weight has been changed then.
+            ValueError: A sparse gradient, a setting out of range, or a parameter that was exchanged or resized so that
+                its group does not fit it any more; no weight has been changed then.
         """
         loss = None
         if closure is not None:
@@ -148,6 +150,9 @@ class Projected(Optimizer):
             group_steps = self.group_steps()
             for group_step in group_steps:  # all of them before the first is moved
                 check_gradients(group_step.weights, group_step.grads)
+                if group_step.backend != "fused":  # which compares all shapes anyway, before it moves anything
+                    for i in range(len(group_step.weights)):
+                        group_step.check_shape(i)
             for group_step in group_steps if torch.compiler.is_compiling() else self._fused_step(group_steps):
                 walk(group_step)
         return loss
