@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from support.zoo import GPT, tokens
 from tangential import SGDP, AdamP, Blocks
@@ -112,7 +112,7 @@ def test_a_pattern_that_fits_one_shape_only_changes_nothing(answer):
 
 
 def members(groups):
-    return {name for group in groups for name, _ in group["params"]}
+    return {name for group in groups for name in group["param_names"]}
 
 
 def test_groups_hold_every_parameter_once_by_its_blocks(answer):
@@ -120,7 +120,7 @@ def test_groups_hold_every_parameter_once_by_its_blocks(answer):
     groups = found.param_groups(weight_decay=1e-2, lr=0.5)
     assert [group["blocks"] for group in groups] == [Blocks(), None]
     assert all(group["weight_decay"] == 1e-2 and group["lr"] == 0.5 for group in groups)
-    held = [parameter for group in groups for _, parameter in group["params"]]
+    held = [parameter for group in groups for parameter in group["params"]]
     assert {id(p) for p in held} == {id(p) for p in model.parameters()}
     assert len(held) == len(list(model.parameters()))
 
@@ -186,9 +186,36 @@ def test_steps_by_the_answer_keep_the_norms_of_invariant_blocks_up_to_second_ord
         assert step.abs().max() > 0
 
 
-def test_names_reach_the_optimizer(answer):
-    optimizer = AdamP(answer[1].param_groups())
-    assert optimizer.param_groups[0]["param_names"] == ["0.weight", "3.weight"]
+@pytest.mark.parametrize("optimizer", [AdamP, torch.optim.AdamW])
+def test_names_reach_the_optimizer(answer, optimizer):
+    stepper = optimizer(answer[1].param_groups())
+    assert stepper.param_groups[0]["param_names"] == ["0.weight", "3.weight"]
+    named = dict(answer[0].named_parameters())
+    for group in stepper.param_groups:
+        assert all(named[name] is p for name, p in zip(group["param_names"], group["params"], strict=True))
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_parameters_are_plain_tensors_with_or_without_names(answer, names):
+    groups = answer[1].param_groups(names=names)
+    assert all(isinstance(p, torch.Tensor) for group in groups for p in group["params"])
+    assert all(("param_names" in group) == names for group in groups)
+
+
+def test_groups_without_names_can_be_dealt_out_to_processes(answer):
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    model, found = answer
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        stepper = ZeroRedundancyOptimizer(found.param_groups(names=False), AdamP, lr=1e-2)
+        before = model[0].weight.detach().clone()
+        model(images()).square().mean().backward()
+        stepper.step()
+    finally:
+        distributed.destroy_process_group()
+    assert not torch.equal(model[0].weight, before)
+    assert [group["blocks"] for group in stepper.param_groups] == [Blocks(), None]
 
 
 # Saving.

@@ -4,20 +4,22 @@ The model runs twice, once as it is and once with every accepted block rescaled.
 sum and the norm) of every tensor that a torch function returns, in the order of the calls. In the second, a result
 whose checksum differs carries the names of the rescaled weights that went into it; a call whose inputs carry names
 and whose result is the same has absorbed them. No rule about any operation is needed. Where the two runs take
-different routes, the calls no longer pair up, and nothing is recorded: no explanation is better than a wrong one.
+different routes, the calls no longer pair up, and nothing is recorded: no explanation is better than a wrong one. Nor
+is a call recorded whose results cannot be summed; an explanation never fails the analysis.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tangential.invariances.float64 import Float64Mode
+from tangential.invariances.epsilons import TINIEST
+from tangential.invariances.float64 import Float64Mode, function_name
 from tangential.invariances.verdicts import Absorber
 
 _SAME = 1e-8
@@ -34,6 +36,7 @@ class Trace(Float64Mode):
         model: The model that will run.
         weights: The weights that are rescaled in this run, by name.
         checksums: What a run without rescaling recorded; without it, this run records.
+        held: See `Float64Mode`.
 
     Attributes:
         checksums: What this run recorded.
@@ -41,9 +44,13 @@ class Trace(Float64Mode):
     """
 
     def __init__(
-        self, model: nn.Module, weights: Mapping[str, Tensor] | None = None, checksums: Sequence[Checksum] = ()
+        self,
+        model: nn.Module,
+        weights: Mapping[str, Tensor] | None = None,
+        checksums: Sequence[Checksum] = (),
+        held: Collection[int] = (),
     ):
-        super().__init__()
+        super().__init__(TINIEST, held)
         self.checksums: list[Checksum] = []
         self.absorbed: dict[str, list[Absorber]] = defaultdict(list)
         self._model = model
@@ -55,17 +62,22 @@ class Trace(Float64Mode):
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         carried = _carried((args, kwargs))
         out = super().__torch_function__(func, types, args, kwargs)
-        changed = args[0] if getattr(func, "__name__", "") == "__setitem__" else out
-        results = [tensor for tensor in _tensors(changed) if tensor.numel()]
+        name = function_name(func)
+        results = [tensor for tensor in _tensors(args[0] if name == "__setitem__" and args else out) if tensor.numel()]
         if results:
-            self._record(getattr(func, "__name__", str(func)), results, carried)
+            self._record(name, results, carried)
         return out
 
     def _record(self, op: str, results: list[Tensor], carried: frozenset[str]) -> None:
-        if not self._expected:
-            self.checksums.append((op, [_checksum(result) for result in results]))
-        elif carried:
-            self._follow(op, results, carried)
+        """Note one call. What has no sum (sparse, nested, inside `vmap`, without values) is a call without results."""
+        try:
+            if not self._expected:
+                self.checksums.append((op, [_checksum(result) for result in results]))
+            elif carried:
+                self._follow(op, results, carried)
+        except Exception:
+            if not self._expected:
+                self.checksums.append((op, []))
         self._calls += 1
 
     def _follow(self, op: str, results: list[Tensor], carried: frozenset[str]) -> None:
@@ -89,7 +101,10 @@ class Trace(Float64Mode):
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Keep the stack of running modules, and mark the weights with their names."""
-        handles = [handle for name, module in self._model.named_modules() for handle in self._hooks(name, module)]
+        handles: list[Any] = []
+        for name, module in self._model.named_modules():
+            with contextlib.suppress(RuntimeError):  # a scripted function takes no hooks
+                handles.extend(self._hooks(name, module))
         for name, weight in self._weights.items():
             setattr(weight, _MARK, frozenset((name,)))
         try:

@@ -22,9 +22,9 @@ from tangential.invariances.euler import Samples
 from tangential.invariances.example_call import ExampleCall
 from tangential.invariances.joint import partners
 from tangential.invariances.partition import finest
-from tangential.invariances.probe import Probe
+from tangential.invariances.probe import Probe, StateChanged
 from tangential.invariances.rescaling import Rescaling, same_outputs
-from tangential.invariances.residuals import likely_causes, near_residual, real_residuals
+from tangential.invariances.residuals import likely_causes, near_residual, not_by_an_epsilon, real_residuals
 from tangential.invariances.verdicts import Absorber, Verdict, kind_and_label
 
 Verdicts = dict[str, Verdict]
@@ -45,7 +45,18 @@ _ROUNDING = (
 
 def analyse(model: nn.Module, call: ExampleCall, samples: int, seed: int) -> Verdicts:
     """The verdict on every parameter of `model`, in its order."""
-    survey = _Survey(Probe(model, call, seed))
+    changing: frozenset[str] = frozenset()
+    while True:
+        probe = Probe(model, call, seed, changing)
+        try:
+            return _verdicts(_Survey(probe), samples)
+        except StateChanged as error:
+            changing |= error.names
+        finally:
+            probe.close()
+
+
+def _verdicts(survey: _Survey, samples: int) -> Verdicts:
     survey.take(samples)
     verdicts = {name: _judge(name, weight, survey.seen) for name, weight in survey.probe.parameters.items()}
     verdicts = _confirmed(verdicts, survey, samples)
@@ -79,6 +90,9 @@ class _Survey:
     def confirm(self, cuts: Cuts) -> tuple[set[str], Absorbed]:
         """The weights of these cuts that do not survive a rescaling, and where the scales of the others go.
 
+        A teacher that follows the weights within a pass follows their scales, too, although no gradient passes through
+        it; in a model that has one, what fails is tried again with the teacher held.
+
         Raises:
             ValueError: The same seed gives other outputs.
         """
@@ -86,12 +100,20 @@ class _Survey:
         absorbed: Absorbed = {}
         for seed, part in self.by_seed(cuts).items():
             rescaling = Rescaling(self.probe, seed)
-            if seed == self.last and not same_outputs(self.outputs, rescaling.expected):
+            if seed == self.last and not self._repeats(rescaling.expected):
                 raise ValueError(_RANDOM)
             wrong, where = rescaling.confirm(part)
+            if wrong and self.probe.follows_weights:
+                held = Rescaling(self.probe, seed, self.probe.held_state())
+                wrong, where_held = held.confirm({name: part[name] for name in part if name in wrong})
+                where |= where_held
             refuted |= wrong
             absorbed |= where
         return refuted, absorbed
+
+    def _repeats(self, outputs: list[Tensor]) -> bool:
+        """Whether these are the last sample's; they came with smaller epsilons, which matters where a divisor is 0."""
+        return same_outputs(self.outputs, outputs) or same_outputs(self.outputs, self.probe.outputs(self.last))
 
     def by_seed(self, cuts: Cuts) -> dict[int, Cuts]:
         """The cuts by a seed whose run uses their weights: the last one, but for those that a random route left out."""
@@ -181,9 +203,14 @@ def _with_near(verdicts: Verdicts, survey: _Survey) -> Verdicts:
 
 
 def _with_real_residuals(verdicts: Verdicts, survey: _Survey) -> Verdicts:
-    cuts = _cuts(verdicts)
-    real: dict[str, tuple[float, int]] = {}
-    for seed, part in survey.by_seed(cuts).items():
-        real |= real_residuals(survey.probe, part, seed) if part else {}
-    known = {n: replace(verdicts[n], residual_eps=residual, doubtful=count) for n, (residual, count) in real.items()}
-    return {**verdicts, **known}
+    known = dict(verdicts)
+    for seed, part in survey.by_seed(_cuts(verdicts)).items():
+        if not part:
+            continue
+        real = real_residuals(survey.probe, part, seed)
+        for name, residual in real.items():
+            known[name] = replace(known[name], residual_eps=residual.largest, doubtful=residual.doubtful)
+        for name, reason in not_by_an_epsilon(survey.probe, part, seed, real).items():
+            bare = replace(known[name], residual=real[name].largest, residual_eps=None, doubtful=0, absorbers=())
+            known[name] = replace(bare, kind="near", blocks=None, reason=reason)
+    return known

@@ -6,15 +6,17 @@ without a float32 copy in between, so that the copy costs 8 bytes per parameter.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import Parameter, is_lazy
+from torch.overrides import TorchFunctionMode
 
 from tangential.invariances.float64 import float64_dtype
 
@@ -81,50 +83,53 @@ def float64_copy(model: nn.Module) -> nn.Module:
         ValueError: The model holds something that Python cannot copy.
         MemoryError: The copy, 8 bytes per parameter, does not fit.
     """
-    memo: dict[int, Any] = {
-        id(parameter): _float64_twin(parameter) for parameter in model.parameters() if _plain(parameter)
-    }
-    memo |= {id(buffer): _float64_twin(buffer) for buffer in model.buffers()}
-    memo |= {id(tensor): tensor.detach().clone() for tensor in _derived_tensors(model)}
+    memo: dict[int, Any] = {id(p): float64_twin(p) for p in model.parameters() if _plain(p)}
+    memo |= {id(buffer): float64_twin(buffer) for buffer in model.buffers()}
     try:
-        twin = copy.deepcopy(model, memo).double()
+        with Float64Copies():
+            twin = copy.deepcopy(model, memo)
+        twin = twin.double()
     except (TypeError, AttributeError, NotImplementedError) as error:
         raise ValueError(
             f"find_invariances works on a copy, and {type(model).__name__} cannot be copied ({error}); "
             "leave out what holds open files, locks or processes and try again"
         ) from error
     if not twin.training:
-        twin.train()
+        with contextlib.suppress(NotImplementedError):  # a graph of torch.export has one mode only
+            twin.train()
     return twin
+
+
+class Float64Copies(TorchFunctionMode):
+    """While active, `copy.deepcopy` copies tensors to float64, wherever it meets them.
+
+    It takes those with a history, too, which torch refuses: the weight that `torch.nn.utils.weight_norm` computes is
+    one, and the copy computes it anew.
+    """
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Copy a tensor; any other function runs as it is."""
+        if func is not Tensor.__deepcopy__:
+            return func(*args, **(kwargs or {}))
+        tensor, memo = args
+        if id(tensor) not in memo:
+            memo[id(tensor)] = float64_twin(tensor)
+        return memo[id(tensor)]
 
 
 def _plain(parameter: Tensor) -> bool:
     return type(parameter) is Parameter
 
 
-def _float64_twin(tensor: Tensor) -> Tensor:
-    twin = tensor.detach().to(analysis_device(tensor.device), float64_dtype(tensor.dtype), copy=True)
-    return Parameter(twin, requires_grad=tensor.requires_grad) if isinstance(tensor, Parameter) else twin
+def float64_twin(tensor: Tensor) -> Tensor:
+    """A copy in float64, without history and without bits that are still to be applied; other types keep theirs."""
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    twin = plain.to(analysis_device(tensor.device), float64_dtype(tensor.dtype), copy=True)
+    if isinstance(tensor, Parameter):
+        return Parameter(twin, requires_grad=tensor.requires_grad)
+    return twin.requires_grad_(tensor.requires_grad and tensor.is_leaf)
 
 
 def analysis_device(device: torch.device) -> torch.device:
     """Where a tensor of this device is analysed: there, or on the CPU if the device has no float64."""
     return torch.device("cpu") if device.type == "mps" else device
-
-
-def _derived_tensors(model: nn.Module) -> Iterator[Tensor]:
-    """Tensors with a gradient history that modules keep as attributes; deepcopy refuses them.
-
-    The weight that `torch.nn.utils.weight_norm` computes is one; the copy computes it anew.
-    """
-    for module in model.modules():
-        attributes = {k: v for k, v in vars(module).items() if k not in ("_parameters", "_buffers", "_modules")}
-        yield from (tensor for tensor in _tensors(attributes, depth=3) if not tensor.is_leaf)
-
-
-def _tensors(value: Any, depth: int) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif depth and isinstance(value, (Mapping, list, tuple)):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(item, depth - 1)

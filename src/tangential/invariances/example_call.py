@@ -10,8 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tangential.invariances.copying import analysis_device
-from tangential.invariances.float64 import float64_dtype
+from tangential.invariances.copying import Float64Copies
 from tangential.invariances.isolation import out_of_memory
 
 
@@ -55,7 +54,7 @@ class ExampleCall:
         return found
 
     def _run(self, model: nn.Module) -> Any:
-        args, kwargs = _fresh(self.args), _fresh(dict(self.kwargs))
+        args, kwargs = _fresh((self.args, dict(self.kwargs)))
         return model(*args, **kwargs) if self.forward is None else self.forward(model, *args, **kwargs)
 
     def __str__(self) -> str:
@@ -111,21 +110,25 @@ def _is_cache(value: Any) -> bool:
     return any(kind.__name__.endswith("Cache") for kind in type(value).__mro__)
 
 
-def _fresh(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        twin = value.detach().to(analysis_device(value.device), float64_dtype(value.dtype), copy=True)
-        return twin.requires_grad_(value.requires_grad)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(_fresh, value))
+def _fresh(batch: Any) -> Any:
+    """A copy of a batch in float64, objects and all; what cannot be copied is passed on as it is."""
+    memo: dict[int, Any] = {}
+    with Float64Copies():
+        try:
+            return copy.deepcopy(batch, memo)
+        except Exception:
+            return _fresh_in_part(batch, memo)
+
+
+def _fresh_in_part(value: Any, memo: dict[int, Any]) -> Any:
     if type(value) in (list, tuple):
-        return type(value)(map(_fresh, value))
-    if isinstance(value, Mapping):
-        # A copy, not a dict: Transformers' BatchEncoding and the like have attributes of their own.
-        filled: Any = copy.copy(value)
-        for name, item in value.items():
-            filled[name] = _fresh(item)
-        return filled
-    return value
+        return type(value)(_fresh_in_part(item, memo) for item in value)
+    if type(value) is dict:
+        return {name: _fresh_in_part(item, memo) for name, item in value.items()}
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:
+        return value
 
 
 def _word(value: Any) -> str:

@@ -1,77 +1,117 @@
 """Float64 arithmetic without epsilons, imposed on any model from outside.
 
 Scale invariance of a real network is approximate twice over: float32 rounds, and every normalisation adds an epsilon.
-In float64 with the epsilons taken away it is exact to about 1e-14, and one threshold tells invariant from variant.
-Models cast down and hide epsilons in many places, so `Float64Mode` looks at every torch function that the model calls.
+In float64 with the epsilons taken away it is exact to about 1e-14, and one threshold separates invariant from variant.
+Models cast down and write epsilons in many places, so `Float64Mode` looks at every torch function that the model calls:
+arguments are converted up, requests for a narrower type are turned into requests for float64, and what a function
+returns in a narrower type (a factory such as `torch.zeros`, which follows the process-wide default type) is converted
+up as well. So the default type of the process stays as it is, and other threads notice nothing. Inside kernels and
+functions of torch that are opaque to the mode, the type of the arguments decides, and that is float64.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-TINY = 1e-20
-"""What every epsilon is shrunk to: far below float64's rounding, yet not 0, where a dead channel would give NaN."""
+from tangential.invariances.epsilons import TINY, without_eps
 
 _FLOAT64 = {
     torch.float32: torch.float64,
     torch.float16: torch.float64,
     torch.bfloat16: torch.float64,
     torch.complex64: torch.complex128,
+    torch.complex32: torch.complex128,
 }
-_CASTS = (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16)
-_ADDITIONS = ("add", "add_", "__add__", "__radd__", "__iadd__")
-_LARGEST_HARD_CODED = 1e-3
-_LARGEST_ATTRIBUTE = 0.05
-_EPS_NAME = re.compile(r"(^|_)eps(ilon)?\d*($|_)")
-_EPS_POSITION: dict[Callable[..., Any], int] = {
-    F.batch_norm: 7,
-    F.instance_norm: 7,
-    F.layer_norm: 4,
-    F.group_norm: 4,
-    F.rms_norm: 3,
-    torch.batch_norm: 7,
-    torch.instance_norm: 7,
-    torch.layer_norm: 4,
-    torch.group_norm: 4,
-    torch.rms_norm: 3,
-    torch.native_batch_norm: 7,
-    torch.native_layer_norm: 4,
-    torch.native_group_norm: 7,
-}
+_CASTS = {"float": "double", "half": "double", "bfloat16": "double", "cfloat": "cdouble", "chalf": "cdouble"}
+_NARROW_TYPES = ("FloatTensor", "HalfTensor", "BFloat16Tensor")
+_ATTRIBUTES = ("__get__", "__set__", "__delete__")
 
 
 class Float64Mode(TorchFunctionMode):
-    """While active, every torch function computes in float64 and, unless `keep_eps`, with epsilons shrunk to `TINY`."""
+    """While active, every torch function computes in float64 and, unless `eps` is None, with epsilons shrunk to it.
 
-    def __init__(self, keep_eps: bool = False):
+    Args:
+        eps: What epsilons are shrunk to; None leaves them as they are.
+        held: Storages, by address, on which writes that no gradient passes through are left out: a teacher that
+            follows the weights stays where it is.
+    """
+
+    def __init__(self, eps: float | None = TINY, held: Collection[int] = ()):
         super().__init__()
-        self.keep_eps = keep_eps
+        self.eps = eps
+        self.held = held
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call `func` with its arguments converted to float64."""
-        if func in _CASTS:
-            func = torch.Tensor.double
-        elif getattr(func, "__name__", "") == "_grouped_mm":
-            func = _grouped_product
-        args, kwargs = _float64_arguments(func, args, kwargs or {})
-        if not self.keep_eps:
-            args, kwargs = _without_eps(func, args, kwargs)
-        return func(*args, **kwargs)
+        name = function_name(func)
+        if self.held and args and _is_in_place(name) and self._is_held(args):
+            return args[0]
+        func = _replaced(func, name)
+        args, kwargs = _float64_arguments(name, args, kwargs or {})
+        if self.eps is not None:
+            args, kwargs = without_eps(func, name, args, kwargs, self.eps)
+        try:
+            result = func(*args, **kwargs)
+        except RuntimeError as error:  # some kernels have no float64, such as those that quantise
+            if "Double" not in str(error) or _is_in_place(name):
+                raise
+            result = func(*map(_to_float32, args), **{key: _to_float32(value) for key, value in kwargs.items()})
+        return result if name in _ATTRIBUTES or _is_in_place(name) else _float64_result(result)
+
+    def _is_held(self, args: tuple[Any, ...]) -> bool:
+        follows = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in args)
+        return not follows and isinstance(args[0], Tensor) and storage_address(args[0]) in self.held
 
 
-def _float64_arguments(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    name = getattr(func, "__name__", "")
-    if name in ("__get__", "__set__"):  # attributes, such as a gradient that must keep its type
+def function_name(func: Callable[..., Any]) -> str:
+    """The name of a torch function, without the overload of an operator: `add_` for `aten.add_.Tensor`."""
+    return getattr(func, "__name__", str(func)).partition(".")[0]
+
+
+def storage_address(tensor: Tensor) -> int:
+    """Address of the memory that a tensor and its views share; 0 for tensors without memory."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return 0
+
+
+def _replaced(func: Callable[..., Any], name: str) -> Callable[..., Any]:
+    if name in _CASTS and func is getattr(Tensor, name):
+        return getattr(Tensor, _CASTS[name])
+    return _grouped_product if name == "_grouped_mm" else func
+
+
+def _float64_arguments(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    if name in _ATTRIBUTES:  # such as a gradient, which must keep its type
         return args, kwargs
-    kept = 1 if _is_in_place(name) else 0
-    return (*args[:kept], *map(_to_float64, args[kept:])), {name: _to_float64(value) for name, value in kwargs.items()}
+    if (
+        name == "view"
+        and args
+        and isinstance(args[0], Tensor)
+        and not (args[0].is_floating_point() or args[0].is_complex())
+    ):
+        return args, kwargs  # bits read as another type of the same size
+    if _is_in_place(name) and args:
+        narrow = args[0].dtype if isinstance(args[0], Tensor) and args[0].dtype in _FLOAT64 else None
+        if narrow is not None:  # a tensor of the user's, which keeps its type
+            return (args[0], *(_narrowed(arg, narrow) for arg in args[1:])), kwargs
+        return (args[0], *map(_to_float64, args[1:])), _float64_named(kwargs)
+    converted = tuple(map(_to_float64, args))
+    if name == "type" and len(args) > 1:
+        converted = (converted[0], _float64_type(args[1]), *converted[2:])
+    return converted, _float64_named(kwargs)
+
+
+def _float64_named(kwargs: dict[str, Any]) -> dict[str, Any]:
+    # `out` is written to, so it must be the very tensor.
+    return {name: value if name == "out" else _to_float64(value) for name, value in kwargs.items()}
 
 
 def _is_in_place(name: str) -> bool:
@@ -83,14 +123,44 @@ def _to_float64(value: Any) -> Any:
     if isinstance(value, torch.dtype):
         return float64_dtype(value)
     if isinstance(value, Tensor):
-        return value.to(float64_dtype(value.dtype))
+        return value.to(_FLOAT64[value.dtype]) if value.dtype in _FLOAT64 else value
     if type(value) in (list, tuple):
         return type(value)(map(_to_float64, value))
     return value
 
 
+def _to_float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype == torch.float64 else value
+
+
+def _narrowed(value: Any, dtype: torch.dtype) -> Any:
+    wide = isinstance(value, Tensor) and value.dtype in (torch.float64, torch.complex128)
+    return value.to(dtype) if wide and value.is_complex() == dtype.is_complex else value
+
+
+def _float64_type(kind: Any) -> Any:
+    """The argument of `Tensor.type`: a dtype, a class such as `torch.FloatTensor`, or the name of one."""
+    if isinstance(kind, torch.dtype):
+        return float64_dtype(kind)
+    words = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__name__}"
+    package, _, last = words.rpartition(".")
+    return f"{package}.DoubleTensor" if last in _NARROW_TYPES else kind
+
+
+def _float64_result(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        if value.dtype not in _FLOAT64:
+            return value
+        if value.is_leaf and value.requires_grad:
+            return value.detach().to(_FLOAT64[value.dtype]).requires_grad_()
+        return value.to(_FLOAT64[value.dtype])
+    if type(value) in (list, tuple):
+        return type(value)(map(_float64_result, value))
+    return value
+
+
 def _grouped_product(rows: Tensor, matrices: Tensor, *, offs: Tensor | None = None, **options: Any) -> Tensor:
-    """`torch.nn.functional.grouped_mm` as mixtures of experts call it, whose kernels know no float64.
+    """`torch.nn.functional.grouped_mm` as mixtures of experts call it, whose kernels have no float64.
 
     Args:
         rows: `(n, k)`, cut into groups.
@@ -108,57 +178,5 @@ def _grouped_product(rows: Tensor, matrices: Tensor, *, offs: Tensor | None = No
 
 
 def float64_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Float64 for the narrower floating point types, complex128 for complex64, and any other type itself."""
+    """Float64 for narrower floating point types, complex128 for narrower complex ones, any other type itself."""
     return _FLOAT64.get(dtype, dtype)
-
-
-def _without_eps(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    if func in _EPS_POSITION:
-        return _norm_without_eps(func, args, kwargs)
-    if getattr(func, "__name__", "") in _ADDITIONS:
-        return tuple(map(_shrunk, args)), {name: _shrunk(value) for name, value in kwargs.items()}
-    return args, kwargs
-
-
-def _norm_without_eps(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    position = _EPS_POSITION[func]
-    if len(args) > position:
-        return (*args[:position], TINY, *args[position + 1 :]), kwargs
-    return args, {**kwargs, "eps": TINY}
-
-
-def _shrunk(value: Any) -> Any:
-    return TINY if isinstance(value, float) and 0 < value <= _LARGEST_HARD_CODED else value
-
-
-class Epsilons:
-    """The epsilons that a model keeps in its modules' attributes.
-
-    Example:
-        >>> norm = nn.LayerNorm(4)
-        >>> epsilons = Epsilons(norm)
-        >>> epsilons.shrink(); norm.eps
-        1e-20
-        >>> epsilons.restore(); norm.eps
-        1e-05
-    """
-
-    def __init__(self, model: nn.Module):
-        self._found = list(_eps_attributes(model))
-
-    def shrink(self) -> None:
-        """Set all of them to `TINY`."""
-        for module, name, _ in self._found:
-            setattr(module, name, TINY)
-
-    def restore(self) -> None:
-        """Give all of them the model's own values back."""
-        for module, name, value in self._found:
-            setattr(module, name, value)
-
-
-def _eps_attributes(model: nn.Module) -> Iterator[tuple[nn.Module, str, float]]:
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if isinstance(value, float) and 0 < value <= _LARGEST_ATTRIBUTE and _EPS_NAME.search(name):
-                yield module, name, value

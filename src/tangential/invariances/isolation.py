@@ -1,40 +1,43 @@
-"""Process-wide state that a run of a model touches, put back afterwards: random states, grad mode, default dtype."""
+"""Process-wide state that a run of a model touches, put back afterwards: random states and grad mode."""
 
 from __future__ import annotations
 
 import contextlib
 import random
 import sys
+import threading
 from collections.abc import Iterator
 
 import torch
 
+_ONE_AT_A_TIME = threading.RLock()
+"""Random states belong to the process; two analyses at once would draw from each other's."""
+
 
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
-    """Leave Python's, NumPy's and torch's random states, and torch's default dtype and grad mode, as they were.
+    """Leave Python's, NumPy's and torch's random states and the grad mode as they were, and wait for other analyses.
 
-    Inside, the default dtype is float64 and gradients are on.
+    Inside, gradients are on. The random states are the process's, so what other threads draw meanwhile is not
+    reproducible.
 
     Example:
+        >>> before = torch.get_rng_state()
         >>> with isolated():
-        ...     seed_everything(0), torch.zeros(1).dtype
-        (None, torch.float64)
-        >>> torch.zeros(1).dtype
-        torch.float32
+        ...     seed_everything(0)
+        >>> torch.equal(torch.get_rng_state(), before)
+        True
     """
-    numpy, dtype = sys.modules.get("numpy"), torch.get_default_dtype()
-    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    try:
-        with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
-            torch.set_default_dtype(torch.float64)
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
-        random.setstate(python_state)
+    with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
+        numpy = sys.modules.get("numpy")
+        stack.callback(random.setstate, random.getstate())
         if numpy:
-            numpy.random.set_state(numpy_state)
+            stack.callback(numpy.random.set_state, numpy.random.get_state())
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+        stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        yield
 
 
 def seed_everything(seed: int) -> None:

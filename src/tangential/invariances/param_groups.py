@@ -13,7 +13,7 @@ from tangential.invariances.parameter_names import matching
 Decays = Callable[[str, Tensor], bool] | str | Sequence[str] | None
 """Which parameters do not decay: a function of name and parameter, shell patterns of names, or None for none."""
 
-_OURS = ("params", "blocks")
+_OURS = ("params", "param_names", "blocks")
 
 
 def grouped(
@@ -21,6 +21,7 @@ def grouped(
     weight_decay: float,
     no_decay: Decays,
     common: Mapping[str, Any],
+    names: bool,
 ) -> list[dict[str, Any]]:
     """Groups of `(name, parameter, blocks)` for a torch optimizer, in the order in which they first occur.
 
@@ -29,15 +30,21 @@ def grouped(
         ValueError: A pattern of `no_decay` matches nothing.
     """
     if wrong := [key for key in _OURS if key in common]:
-        raise TypeError(f"param_groups: {wrong[0]!r} is what the groups are made of; it cannot be given")
+        raise TypeError(f"param_groups: {wrong[0]!r} is a key of the answer's own; it cannot be given")
     weights = list(weights)
     exempt = _exempt(weights, no_decay)
     members: dict[tuple[Blocks | None, float], list[tuple[str, Tensor]]] = {}
     for name, weight, blocks in weights:
         members.setdefault((blocks, 0.0 if name in exempt else weight_decay), []).append((name, weight))
     return [
-        {"params": params, "blocks": blocks, "weight_decay": decay, **common}
-        for (blocks, decay), params in members.items()
+        {
+            "params": [weight for _, weight in members_of],
+            **({"param_names": [name for name, _ in members_of]} if names else {}),
+            "blocks": blocks,
+            "weight_decay": decay,
+            **common,
+        }
+        for (blocks, decay), members_of in members.items()
     ]
 
 

@@ -108,12 +108,18 @@ class Invariances(Mapping[str, "Blocks | None"]):
         return explained(self.verdict(name))
 
     def param_groups(
-        self, model: nn.Module | None = None, *, weight_decay: float = 0.0, no_decay: Decays = None, **common: Any
+        self,
+        model: nn.Module | None = None,
+        *,
+        weight_decay: float = 0.0,
+        no_decay: Decays = None,
+        names: bool = True,
+        **common: Any,
     ) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer, one for each different pair of blocks and weight decay.
 
-        Each group has the keys `params`, as pairs of name and parameter, `blocks` and `weight_decay`. `AdamP` and
-        `SGDP` project these blocks and nothing else. Frozen parameters are left out.
+        Each group has the keys `params`, `param_names` as torch's optimizers keep them, `blocks` and `weight_decay`.
+        `AdamP` and `SGDP` project these blocks and nothing else. Frozen parameters are left out.
 
         Args:
             model: The model whose parameters to take. Without it they are those that were analysed, which wrapping in
@@ -121,6 +127,8 @@ class Invariances(Mapping[str, "Blocks | None"]):
             weight_decay: For every parameter that decays.
             no_decay: Parameters that do not: shell patterns of names, or a function of name and parameter, such as
                 `lambda name, parameter: parameter.ndim < 2`. By default all decay, as in torch's optimizers.
+            names: Whether groups have names. An optimizer that deals the parameters of a group out to processes, such
+                as torch's ZeroRedundancyOptimizer, needs groups without.
             **common: Further keys for every group, such as `lr`.
 
         Raises:
@@ -136,7 +144,7 @@ class Invariances(Mapping[str, "Blocks | None"]):
         """
         weights = self._parameters() if model is None else self._parameters_of(model)
         trainable = [(name, weight, self[name]) for name, weight in weights.items() if weight.requires_grad]
-        return grouped(trainable, weight_decay, no_decay, common)
+        return grouped(trainable, weight_decay, no_decay, common, names)
 
     def to_json(self) -> str:
         """The answer as text; `from_json` reads it."""

@@ -146,8 +146,14 @@ def _lengths(verdict: Verdict) -> list[int]:
 
 def _residuals(verdict: Verdict) -> str:
     sentence = f"The largest cosine between a block and its gradient is {verdict.residual:.1e}"
-    if verdict.residual_eps is not None:
-        sentence += f", and {verdict.residual_eps:.1e} with the model's own epsilons"
+    if verdict.residual_eps is None:
+        return sentence + "."
+    sentence += f", and {verdict.residual_eps:.1e} with the model's own epsilons"
     if verdict.doubtful:
         sentence += f", where {verdict.doubtful} of {verdict.block_count} blocks exceed 0.1/sqrt(d)"
-    return sentence + "."
+    return sentence + (_UP_TO_AN_EPSILON if verdict.residual_eps > VISIBLE else ".")
+
+
+VISIBLE = 1e-9
+"""Residuals above it are more than rounding."""
+_UP_TO_AN_EPSILON = ". So it is invariant up to an epsilon of the model, which was shrunk to find this."
