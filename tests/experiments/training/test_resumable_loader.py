@@ -36,13 +36,12 @@ def test_generators_of_python_and_numpy_are_put_back():
     random.seed(5)
     np.random.seed(5)
     expected = [draws() for _ in range(3)]
+    training = Training(replace(plan, task=Drawn()))  # what it imports late draws at import
     random.seed(5)
     np.random.seed(5)
-    training = Training(replace(plan, task=Drawn()))
     found = []
-    training.run_epoch(lambda: found.append(draws()) if len(found) < 3 and not found[3:] else None)
-    assert len(found) == 3
-    # the test set is drawn without seeds, as its loader is the task's own; the steps are before it
+    # after each of the three steps; the test set comes later, and is drawn without seeds as its loader is the task's own
+    training.run_epoch(lambda: found.append(draws()) if len(found) < 3 else None)
     assert found == expected
 
 
@@ -94,7 +93,7 @@ class Normed(Noisy):
 
 
 def test_last_batch_of_one_with_batch_norm_is_refused_before_the_first_step():
-    with pytest.raises(ValueError, match=r"the last batch of an epoch has one sample .*; choose another batch_size"):
+    with pytest.raises(ValueError, match=r"batch_size=4: with 13 samples the last batch .*; choose another batch_size"):
         Training(replace(plan, task=Normed(images=13)))
 
 
@@ -107,3 +106,37 @@ def test_other_last_batches_train_and_the_check_changes_nothing(task):
     assert torch.equal(torch.get_rng_state(), torch.random.get_rng_state())
     assert all(p.grad is None for p in training.model.parameters())
     training.run_epoch()
+
+
+class Cut(TensorDataset):
+    error: Exception = ValueError("/data/a/1.png cannot be read as an image (it is cut)")
+
+    def __getitem__(self, index):
+        if index == 5:
+            raise self.error
+        return super().__getitem__(index)
+
+
+ERRORS = [
+    Cut.error,
+    OSError(2, "No such file or directory", "/data/a/1.png"),
+    ValueError("/data/a/1.png:\nline 2 is cut"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["one line", "of the system", "two lines"])
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_error_of_a_worker_is_that_of_the_dataset(monkeypatch, workers, split, error):
+    monkeypatch.setattr(Cut, "error", error)
+
+    @dataclass(frozen=True)
+    class Broken(Noisy):
+        def batches(self, split_, *, batch_size, generator=None):
+            data = super().batches(split_, batch_size=batch_size).dataset
+            data = Cut(*data.tensors) if split_ == split else data
+            return DataLoader(data, batch_size=4, num_workers=workers)
+
+    with pytest.raises(type(error)) as caught:
+        Training(replace(plan, task=Broken())).run_epoch()
+    assert str(caught.value) == str(error)

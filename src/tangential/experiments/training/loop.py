@@ -39,7 +39,7 @@ from tangential.experiments.training.devices import (
 )
 from tangential.experiments.training.learner import Learner
 from tangential.experiments.training.plan import Plan
-from tangential.experiments.training.resumable_loader import MicroBatch, ResumableLoader
+from tangential.experiments.training.resumable_loader import MicroBatch, ResumableLoader, batches_of
 from tangential.experiments.training.step_clock import StepClock
 from tangential.experiments.training.sync_batchnorm import check_smallest_batch, share_batch_norm
 from tangential.telemetry import matrices, mean_norm
@@ -111,7 +111,7 @@ class Training:
         objectives = plan.task.objectives(self.model)
         made: dict[str, Any] = {"optimizer": plan.optimizer, "schedule": plan.schedule, "steps": self.steps}
         self._learners = [Learner(each, fabric=fabric, options=options, **made) for each in objectives]
-        check_smallest_batch(self.model, [each.loss for each in objectives], self._loader, fabric)
+        check_smallest_batch(self.model, objectives, self._loader, fabric, batch_size=plan.batch_size)
         if options.compile:
             self.model.compile()
         if fabric.global_rank:
@@ -269,7 +269,7 @@ class _Paused:
         self._fabric, self._batches, self._pause = fabric, batches, pause
 
     def __iter__(self) -> Iterator[Any]:
-        for samples in self._batches:
+        for samples in batches_of(self._batches):
             self._pause()
             yield placed(self._fabric, samples)
 

@@ -17,6 +17,7 @@ has taken without loading them: the sampler draws the epoch's order again, and l
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ class ResumableLoader:
         self._accumulate = accumulate
         self._sampler = None
         self._loader = loader
+        self._dataset: Any = loader.dataset
         if loader.batch_sampler is not None and not isinstance(loader.dataset, IterableDataset):
             sampler = ShardSampler(loader.batch_sampler, seed, fabric.global_rank, fabric.world_size, accumulate)
             self._sampler, self._loader = sampler, _rebuilt(loader, sampler)
@@ -69,6 +71,11 @@ class ResumableLoader:
     def least_samples(self) -> int | None:
         """Samples of the smallest micro-batch of an epoch; None where that is not known beforehand."""
         return None if self._sampler is None else self._sampler.least_samples
+
+    @property
+    def samples(self) -> int:
+        """Samples of the dataset."""
+        return len(self._dataset)
 
     def sample(self) -> Any:
         """The first sample of the dataset, as a batch of one, placed where the model is."""
@@ -97,7 +104,7 @@ class ResumableLoader:
     def _sampled(self, number: int, taken: int, ready: Callable[[], None]) -> Iterator[MicroBatch]:
         assert self._sampler is not None
         self._sampler.epoch, self._sampler.taken = number, taken
-        loaded = iter(self._loader)
+        loaded = batches_of(self._loader)
         first = next(loaded, None)  # only now is the order drawn
         ready()
         while first is not None:
@@ -106,7 +113,7 @@ class ResumableLoader:
             first = next(loaded, None)
 
     def _streamed(self, taken: int, ready: Callable[[], None]) -> Iterator[MicroBatch]:
-        loaded = iter(self._loader)
+        loaded = batches_of(self._loader)
         for _ in range(taken):
             next(loaded)
         ready()
@@ -185,6 +192,22 @@ class SeededDataset(Dataset[MicroBatch]):
         with _seeded(seed):
             samples = self._collate(whole(numbers) if callable(whole) else [self._data[i] for i in numbers])
         return weight, samples
+
+
+def batches_of(loader: Iterable[Any]) -> Iterator[Any]:
+    """Iterate over a dataloader, with errors of its workers as they were raised.
+
+    torch puts the worker's whole traceback into the message; here it is the cause, and the message is the error's own.
+    """
+    try:
+        yield from loader
+    except Exception as error:
+        found = re.match(r"Caught (\w+) in (?:DataLoader worker|pin memory thread)", str(error))
+        if found is None:
+            raise
+        # the traceback ends with `ValueError: message`, whose message may have several lines
+        message = re.split(rf"^(?:\w+\.)*{found[1]}: ?", str(error), flags=re.MULTILINE)[-1].strip()
+        raise type(error)(message) from error
 
 
 def _rebuilt(loader: DataLoader[Any], sampler: ShardSampler) -> DataLoader[MicroBatch]:

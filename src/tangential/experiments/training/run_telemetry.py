@@ -27,6 +27,7 @@ from tangential.experiments.task import Task
 from tangential.experiments.training.devices import placed
 from tangential.experiments.training.loop import Training
 from tangential.experiments.training.plan import Plan
+from tangential.experiments.training.resumable_loader import batches_of
 from tangential.invariances import Invariances, find_invariances
 from tangential.telemetry import JsonLines, watch
 from tangential.telemetry.metrics import over_weights
@@ -136,7 +137,7 @@ def _analysed(plan: Plan, fabric: Fabric) -> str | None:
         warnings.simplefilter("ignore")  # doubtful verdicts are marked in the result
         model = fabric.to_device(plan.task.model())
         generator, size = torch.Generator().manual_seed(plan.seed), min(plan.batch_size, SAMPLES)
-        batch = placed(fabric, next(iter(plan.task.batches("train", batch_size=size, generator=generator))))
+        batch = placed(fabric, next(batches_of(plan.task.batches("train", batch_size=size, generator=generator))))
         for forward in (_outputs, partial(_losses, plan.task)):
             try:
                 found.append(find_invariances(model, batch, forward=forward))

@@ -5,7 +5,7 @@ With statistics over the samples of every process, a result does not depend on h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
+    from tangential.experiments.task import Objective
     from tangential.experiments.training.resumable_loader import ResumableLoader
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -99,7 +100,7 @@ def share_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def check_smallest_batch(
-    model: nn.Module, losses: Sequence[Callable[[nn.Module, Any], Tensor]], loader: ResumableLoader, fabric: Fabric
+    model: nn.Module, objectives: Sequence[Objective], loader: ResumableLoader, fabric: Fabric, *, batch_size: int
 ) -> None:
     """Try a last batch of one sample, of which BatchNorm takes no statistics, before an epoch is spent.
 
@@ -107,9 +108,10 @@ def check_smallest_batch(
 
     Args:
         model: The model that is trained.
-        losses: The losses of its objectives.
+        objectives: What it is trained for.
         loader: Its training batches.
         fabric: Where it runs; several processes have several samples.
+        batch_size: For the error.
 
     Raises:
         ValueError: A loss fails on one sample, as it would at the end of the first epoch.
@@ -121,11 +123,14 @@ def check_smallest_batch(
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices), fabric.autocast():
-            for loss in losses:
-                loss(model.train(), loader.sample())
+            for each in objectives:
+                each.loss(model.train(), loader.sample())
     except (ValueError, RuntimeError) as error:
         first = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"the last batch of an epoch has one sample ({first}); choose another batch_size") from error
+        raise ValueError(
+            f"batch_size={batch_size}: with {loader.samples} samples the last batch of an epoch has one for a process"
+            f" to take at once, which BatchNorm cannot take ({first}); choose another batch_size"
+        ) from error
     finally:
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
