@@ -40,7 +40,7 @@ def test_generators_of_python_and_numpy_are_put_back():
     random.seed(5)
     np.random.seed(5)
     found = []
-    # after each of the three steps; the test set comes later, and is drawn without seeds as its loader is the task's own
+    # after each of the three steps; the test set comes later, and is drawn without seeds by the task's own loader
     training.run_epoch(lambda: found.append(draws()) if len(found) < 3 else None)
     assert found == expected
 
