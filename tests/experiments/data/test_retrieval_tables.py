@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
-from tests.support.hostile import Refused, damaged, outcome
+from tests.support.hostile import Refused, damaged, outcome, warned
 
 from tangential.experiments.data.images.omniglot import Omniglot
 from tangential.experiments.data.images.retrieval_sets import Cars196, Cub, InShop, OnlineProducts
@@ -86,6 +86,7 @@ def test_tables_are_joined_by_their_ids(birds, images, labels):
         (IMAGES.replace("3 150.B/3.jpg\n", ""), "2 1\n1 1\n", "have no images of the classes from 101"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*in no table")
 def test_tables_that_do_not_belong_together_are_refused(birds, images, labels, why):
     with pytest.raises(ValueError, match=why) as caught:
         birds(images, labels)
@@ -95,6 +96,12 @@ def test_tables_that_do_not_belong_together_are_refused(birds, images, labels, w
 def test_a_table_that_is_replaced_is_read_again(birds):
     assert birds() == BIRDS
     assert birds(labels="3 150\n2 2\n1 1\n")[0] == [("1.jpg", "1"), ("2 b.jpg", "2")]
+
+
+def test_images_that_no_table_names_are_counted(birds, tmp_path):
+    image(tmp_path / "CUB_200_2011" / "images" / "001.A" / "9.jpg")
+    _, lines = warned(birds)
+    assert lines == [f"{tmp_path}/CUB_200_2011: 1 images left out: 001.A/9.jpg (in no table)"]
 
 
 # cars -----------------------------------------------------------------------------------------------------------------
@@ -164,6 +171,7 @@ def test_lists_of_cars_of_every_kind_are_read_alike(tmp_path, train):
         ({"train": "\0\0"}, "zero bytes"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*in no table")
 def test_lists_of_cars_of_another_kind_are_refused(tmp_path, call, why):
     with pytest.raises(ValueError, match=why) as caught:
         by_classes(tmp_path, **call)

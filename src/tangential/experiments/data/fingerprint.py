@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tangential.experiments.data.cache import file_state
+
 _WHOLE = 2**26
 """Bytes up to which files are hashed by content; ImageNet's 150 GB would take an hour."""
 
@@ -49,7 +51,7 @@ def file_fingerprint(paths: Sequence[Path | str], *about: object) -> str:
     """
     digest = blake2b(repr(about).encode(errors="surrogateescape"), digest_size=8)
     folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""  # noqa: PTH120
-    sizes = [os.stat(path).st_size if os.path.exists(path) else -1 for path in paths]  # noqa: PTH110, PTH116
+    sizes = [file_state(path)[1] for path in paths]
     for path, size in zip(paths, sizes, strict=True):
         digest.update(os.fsencode(os.path.relpath(path, folder)) + f"\0{size}\0".encode())
     if sum(sizes) <= _WHOLE:

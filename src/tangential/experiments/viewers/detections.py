@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
 from tangential.experiments.data.boxes.annotated import AnnotatedImage, transformed
+from tangential.experiments.data.files import is_hidden
 from tangential.experiments.data.images.decoding import IMAGE_SUFFIXES
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.tasks.detection import Detection
@@ -103,7 +104,8 @@ def images_in(paths: Sequence[Path]) -> list[AnnotatedImage]:
     files = []
     for path in paths:
         if path.is_dir():
-            inside = [file for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES]
+            seen = (file for file in sorted(path.iterdir()) if not is_hidden(file.name))
+            inside = [file for file in seen if file.suffix.lower() in IMAGE_SUFFIXES]
             if not inside:
                 raise ValueError(f"{path} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
             files += inside

@@ -8,13 +8,15 @@ replaced is read again.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tangential.experiments.data.faults import DataError, no_damage, reason
-from tangential.experiments.data.files import missing_files, read_lines
+from tangential.experiments.data.faults import DataError, no_damage, reason, warn_left_out
+from tangential.experiments.data.files import find_files, missing_files, read_lines
+from tangential.experiments.data.images.decoding import IMAGE_SUFFIXES
 
 Listing = list[tuple[str, str]]
 """Path and class of each image."""
@@ -33,7 +35,11 @@ def birds(folder: Path, states: Any) -> Listing:
             raise DataError(
                 f"{folder / 'image_class_labels.txt'}: image {key} has the class {label!r:.40}, not 1 to 200"
             )
-    return _present([(str(folder / "images" / path), str(int(labels[key]))) for key, path in paths.items()], folder)
+    return _present(
+        [(str(folder / "images" / path), str(int(labels[key]))) for key, path in paths.items()],
+        folder,
+        folder / "images",
+    )
 
 
 def _pairs(folder: Path, name: str, what: str) -> dict[str, str]:
@@ -66,7 +72,7 @@ def cars_by_classes(folder: Path, states: Any) -> Listing:
                 )
             home = folder / "car_data" / "car_data" / split / names[int(label) - 1].replace("/", "-")
             found.append((str(home / row[0].strip()), str(int(label))))
-    return _present(found, folder)
+    return _present(found, folder, folder / "car_data")
 
 
 @lru_cache(maxsize=4)
@@ -83,7 +89,7 @@ def cars_as_published(table: Path, states: Any) -> Listing:
         raise DataError(f"{table} is not the table of Cars-196 ({reason(error)}); get it again") from error
     if strange := sorted({kind for _, kind in found if not 1 <= kind <= 196}):
         raise DataError(f"{table} has the class {strange[0]}; there are 1 to 196")
-    return _present([(str(table.parent / path), str(kind)) for path, kind in found], table)
+    return _present([(str(table.parent / path), str(kind)) for path, kind in found], table, table.parent / "car_ims")
 
 
 @lru_cache(maxsize=4)
@@ -99,6 +105,7 @@ def products(folder: Path, states: Any) -> dict[str, Listing]:
                 raise DataError(f"{table}, line {number}: {line!r:.80} is not an id, a class, a kind and a path")
             rows.append((str(folder / row[3]), str(int(row[1]))))
         found[split] = _present(rows, table)
+    _warn_unnamed([*found["train"], *found["test"]], folder, folder)
     both = {name for _, name in found["train"]} & {name for _, name in found["test"]}
     if both:
         raise DataError(f"{folder}: {len(both)} classes are in both lists, as {min(both)}; get the lists again")
@@ -121,7 +128,7 @@ def clothes(table: Path, states: Any) -> dict[str, Listing]:
     home = table.parent.parent
     home = home / "Img" if (home / "Img" / parts["train"][0][0]).exists() else home
     placed = {part: [(str(home / path), item) for path, item in listing] for part, listing in parts.items()}
-    _present([row for listing in placed.values() for row in listing], table)
+    _present([row for listing in placed.values() for row in listing], table, home)
     if odd := {item for _, item in placed["query"]} - {item for _, item in placed["gallery"]}:
         raise DataError(f"{table}: {len(odd)} items have queries and nothing in the gallery, as {min(odd)}")
     return placed
@@ -133,8 +140,8 @@ def _there(folder: Path, name: str, what: str) -> Path:
     return folder / name
 
 
-def _present(listing: Listing, where: Path) -> Listing:
-    """A listing whose images are all there, each once."""
+def _present(listing: Listing, where: Path, home: Path | None = None) -> Listing:
+    """A listing whose images are all there, each once; a warning counts those of a folder that it does not name."""
     if not listing:
         raise DataError(f"{where} lists no images; get it again")
     if missing := missing_files([path for path, _ in listing]):
@@ -142,7 +149,15 @@ def _present(listing: Listing, where: Path) -> Listing:
         raise DataError(f"{where} lists {missing[0]}, which is not there{more}; get the images too")
     if twice := _twice(path for path, _ in listing):
         raise DataError(f"{where} lists {twice} twice; get it again")
+    if home is not None:
+        _warn_unnamed(listing, where, home)
     return listing
+
+
+def _warn_unnamed(listing: Listing, where: Path, home: Path) -> None:
+    named = {path for path, _ in listing}
+    others = [path for path in find_files(home, IMAGE_SUFFIXES).paths if path not in named]
+    warn_left_out(where, "images", [f"{os.path.relpath(path, home)} (in no table)" for path in others])
 
 
 def _twice(names: Iterable[str]) -> str:
