@@ -210,3 +210,12 @@ def test_a_run_whose_papers_numbers_were_not_marked_goes_on(smoke, tmp_path):
     marked = replace(recipe, paper_data=RECIPES["imagenet-resnet18"].task.data)
     assert marks(marked) == {True}
     assert jobs(marked, tmp_path)[0].left == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["omniglot-proxy-anchor", "omniglot-triplet", "biased-mnist-small", "cub-proxy-anchor"]
+)
+def test_every_optimizer_is_made_from_groups_of_its_own(name):
+    recipe = RECIPES[name].smoke()
+    recipe.check()
+    replace(recipe, optimizers={**digits.optimizers, **recipe.optimizers}, baselines={}).check()

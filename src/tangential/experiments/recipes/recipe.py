@@ -123,10 +123,11 @@ class Recipe:
             ValueError: The error of the task, the network, an optimizer or the schedule, with the optimizer's name.
         """
         self.task.batches("train", batch_size=self.batch_size)
-        objectives = self.task.objectives(self.task.model())
+        model = self.task.model()
         for name, make in self.optimizers.items():
             try:
-                made = [make(objective.parameters) for objective in objectives]
+                # New groups for each optimizer, which writes its own defaults into them.
+                made = [make(objective.parameters) for objective in self.task.objectives(model)]
             except (ValueError, TypeError, RuntimeError) as error:
                 raise ValueError(f"optimizers.{name}: {error}") from error
             for optimizer in made:
