@@ -38,7 +38,8 @@ def main() -> int:
         build.build_all([build.host()], [COMPILER])
         assert cpu.library() is not None
         kernel = [str(TESTS / "kernels" / f"test_{name}.py") for name in ("cpu", "guesses", "values", "lists")]
-        return pytest.main(["-q", "-p", "no:xdist", "-k", "kernels or fused", *kernel, str(TESTS / "backends")])
+        others = [str(TESTS / "backends"), str(TESTS / "optimizers" / "test_state_fuzz.py")]
+        return pytest.main(["-q", "-p", "no:xdist", "-k", "kernels or fused or mutated", *kernel, *others])
 
 
 if __name__ == "__main__":

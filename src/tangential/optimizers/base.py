@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from itertools import repeat
+from operator import attrgetter, is_not, itemgetter
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +36,7 @@ from tangential.optimizers.validation import (
 
 Params = Iterable[Any]
 """Parameters, `(name, parameter)` pairs, or groups of either."""
+_grad = attrgetter("grad")
 
 
 class Projected(Optimizer):
@@ -216,16 +219,20 @@ class Projected(Optimizer):
         The name is torch's: `torch.compile` runs a method of this name once instead of tracing it.
         """
         self._check(group)
-        given = [p.grad for p in group["params"]]
-        params += [p for p, grad in zip(group["params"], given, strict=True) if grad is not None]
-        grads += [grad for grad in given if grad is not None]
-        owns = [self.state[p] for p in params]
+        given = list(map(_grad, group["params"]))
+        if all(map(is_not, given, repeat(None))):
+            params += group["params"]
+            grads += given
+        else:
+            params += [p for p, grad in zip(group["params"], given, strict=True) if grad is not None]
+            grads += [grad for grad in given if grad is not None]
+        owns = list(map(self.state.__getitem__, params))
         if not all(owns) or group["blocks"] == "sticky":
             for p, own in zip(params, owns, strict=True):
                 self._make_state(p, own, group)
         if group["blocks"] == "sticky":
-            votes += [own[VOTES] for own in owns]
-        steps += [own["step"] for own in owns]
+            votes += map(itemgetter(VOTES), owns)
+        steps += map(itemgetter("step"), owns)
         for name, column in zip((*self._moments, DECISION), moments, strict=False):
             column += [own.get(name) for own in owns]
 
