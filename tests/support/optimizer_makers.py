@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from support.weights import run, weights
 from tangential import SGDP, AdamP
 
 MAKERS = {
@@ -18,3 +19,11 @@ foreach_too = pytest.mark.parametrize("foreach", [False, True, None])
 
 def same(a, b):
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def trained(name, steps=3, shapes=((4, 6), (6, 5)), **settings):
+    """An optimizer after some steps, and its parameters."""
+    params = weights(shapes=list(shapes))
+    optimizer = MAKERS[name](params, **settings)
+    run(optimizer, params, steps)
+    return optimizer, params
