@@ -1,6 +1,10 @@
 """Loggers beside the run folder: whole after a kill, and refused by name."""
 
 import csv
+import errno
+import os
+import threading
+import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -58,3 +62,24 @@ def test_each_run_has_a_wandb_run_of_its_own(tmp_path, monkeypatch):
 def test_unknown_logger_is_named():
     with pytest.raises(ValueError, match="logger=parchment: choose from tensorboard, wandb, csv, none"):
         check_loggers(["parchment"])
+
+
+def test_full_disk_under_tensorboard_is_one_error_with_its_folder_and_no_traceback_of_a_thread(
+    tmp_path, monkeypatch, capsys
+):
+    folder = RunFolder(tmp_path)
+    folder.start({"recipe": "digits"}, {})
+    hook = threading.excepthook
+    with pytest.raises(OSError) as caught, open_loggers(["tensorboard"], folder, 0) as opened:
+        log_record(opened, RECORDS[0])
+
+        def full(*_, **__):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+        for record in RECORDS[1:] * 5:
+            log_record(opened, record)
+            time.sleep(0.1)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "tensorboard"))
+    assert "Traceback" not in capsys.readouterr().err
+    assert threading.excepthook is hook

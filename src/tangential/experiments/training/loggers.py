@@ -8,6 +8,7 @@ the file again from `metrics.jsonl`, Weights & Biases by refusing the second rec
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -60,6 +61,8 @@ def open_loggers(names: Sequence[str], folder: RunFolder, done: int) -> Iterator
     """
     loggers: list[Logger] = []
     status = "failed"
+    shown = threading.excepthook
+    threading.excepthook = lambda args: None if _raised_again(args) else shown(args)
     try:
         for name in names:
             if name != "none":
@@ -72,6 +75,7 @@ def open_loggers(names: Sequence[str], folder: RunFolder, done: int) -> Iterator
             # what failed while logging fails again while closing, and the first error counts
             with _named(each), suppress(OSError) if status == "failed" else nullcontext():
                 _close(each, status)
+        threading.excepthook = shown
 
 
 def log_record(loggers: Sequence[Logger], record: Mapping[str, float]) -> None:
@@ -85,6 +89,11 @@ def log_record(loggers: Sequence[Logger], record: Mapping[str, float]) -> None:
             numbers = {name: value for name, value in record.items() if name != "epoch"}
             each.log_metrics(numbers, step=int(record["epoch"]))
             each.save()
+
+
+def _raised_again(args: threading.ExceptHookArgs) -> bool:
+    """Whether an error is of TensorBoard's writing thread, which is raised once more by the next flush."""
+    return type(args.thread).__name__ == "_AsyncWriterThread" and isinstance(args.exc_value, OSError)
 
 
 def _named(logger: Any) -> AbstractContextManager[None]:
