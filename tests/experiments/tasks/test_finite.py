@@ -58,6 +58,12 @@ def test_every_score_of_a_new_model_is_finite(name, tasks):
     assert found and all(map(math.isfinite, found.values())), found
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_an_empty_test_set_has_no_score(name, tasks):
+    with pytest.raises(ValueError, match="the test set is empty"):
+        tasks[name].score(tasks[name].model().eval(), [])
+
+
 @pytest.mark.parametrize("value", VALUES, ids=str)
 @pytest.mark.parametrize("name", TASKS)
 def test_no_score_of_weights_that_are_not_finite_is_finite(name, value, tasks):

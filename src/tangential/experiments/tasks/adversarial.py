@@ -18,7 +18,7 @@ from tangential.experiments.nets.normalized import normalized
 from tangential.experiments.nets.wide_resnet import wide_resnet
 from tangential.experiments.task import Headline, Objective, Record, Split
 from tangential.experiments.tasks.attacks import Attack, attacked
-from tangential.experiments.tasks.finite import number_correct
+from tangential.experiments.tasks.finite import at_least_one, number_correct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Adversarial:
         generator = torch.Generator().manual_seed(0)
         sums: Record = defaultdict(float)
         count = 0
-        for images, classes in batches:
+        for images, classes in at_least_one(batches):
             count += len(classes)
             changed = attacked(model, images, classes, self.evaluation, generator=generator)
             for prefix, inputs in (("", images), ("attacked_", changed)):

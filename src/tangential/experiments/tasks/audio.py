@@ -21,7 +21,7 @@ from tangential.experiments.nets.harmonic import harmonic_net
 from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.settings.overrides import FIXED
 from tangential.experiments.task import ACCURACY, Headline, Objective, Split
-from tangential.experiments.tasks.finite import all_finite, undefined
+from tangential.experiments.tasks.finite import all_finite, at_least_one, undefined
 
 ROC_AUC = Headline("roc_auc", "ROC-AUC (%)", scale=100.0)
 F1 = Headline("f1", "F1 (%)", scale=100.0)
@@ -107,7 +107,7 @@ class _Audio(ABC):
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         """Metrics over all clips, of probabilities that are averaged over the chunks of a clip."""
         probabilities, truths = [], []
-        for waves, targets in batches:
+        for waves, targets in at_least_one(batches):
             # One chunk of each clip at a time, so that testing needs no more memory than training.
             logits = torch.stack([model(waves[:, chunk]).float() for chunk in range(waves.shape[1])])
             # An infinite logit has a finite probability.

@@ -17,7 +17,7 @@ from tangential.experiments.data.images.in_memory import Batch, ImageData, loade
 from tangential.experiments.nets.rebias import ReBias
 from tangential.experiments.nets.simple_conv import simple_conv_net
 from tangential.experiments.task import Headline, Objective, Split
-from tangential.experiments.tasks.finite import all_finite, undefined
+from tangential.experiments.tasks.finite import all_finite, at_least_one, undefined
 from tangential.experiments.tasks.hsic import hsic
 
 
@@ -110,7 +110,7 @@ class Bias:
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         """Metrics of `f`: `loss` (mean over all test images, nats) and those of the data set."""
         loss, judged, finite = 0.0, [], True
-        for images, classes, *marks in batches:
+        for images, classes, *marks in at_least_one(batches):
             logits = model(images)
             loss += float(cross_entropy(logits, classes, reduction="sum"))
             finite = finite and all_finite(logits)

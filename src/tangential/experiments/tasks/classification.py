@@ -18,7 +18,7 @@ from tangential.experiments.nets.normalized import normalized
 from tangential.experiments.nets.small import conv_net
 from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import ACCURACY, Headline, Objective, Split
-from tangential.experiments.tasks.finite import number_correct
+from tangential.experiments.tasks.finite import at_least_one, number_correct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class Classification:
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         """Metrics over all images: `loss` (mean, nats) and `accuracy` (from 0 to 1, NaN of logits not finite)."""
         loss, right, count = 0.0, 0.0, 0
-        for images, classes in batches:
+        for images, classes in at_least_one(batches):
             logits = model(images)
             loss += float(cross_entropy(logits, classes, reduction="sum"))
             right += number_correct(logits, classes)

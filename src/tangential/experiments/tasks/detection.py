@@ -20,6 +20,7 @@ from tangential.experiments.nets.centernet import centernet
 from tangential.experiments.settings.overrides import FIXED
 from tangential.experiments.task import Headline, Objective, Split
 from tangential.experiments.tasks.average_precision import coco_precision, voc_precision
+from tangential.experiments.tasks.finite import at_least_one
 
 AP = Headline("ap", "AP (%)", scale=100.0)
 AP50 = Headline("ap50", "AP50 (%)", scale=100.0)
@@ -81,7 +82,7 @@ class Detection:
     def score(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         """Metrics over all images: COCO's `ap`, `ap50` and `ap75`, and Pascal's `voc_ap`, from 0 to 1."""
         found, truths = [], []
-        for images, targets in batches:
+        for images, targets in at_least_one(batches):
             found += [_on_cpu(each) for each in model(images)]
             truths += [_on_cpu(each) for each in targets]
         return coco_precision(found, truths) | {"voc_ap": voc_precision(found, truths)}

@@ -1,4 +1,4 @@
-"""Metrics of values that are not finite: NaN in, NaN out.
+"""Metrics of values that are not finite, or of none at all: NaN in, NaN out; no samples, an error.
 
 Comparisons hide NaN: `argmax` of a row of NaN is a class, `nan >= 0.5` is False, a detector drops boxes whose score is
 NaN. Metrics computed from them would be finite, or even perfect. So every metric checks what it compares, and is NaN as
@@ -8,9 +8,12 @@ a whole if a single value is not finite; the training loop then stops the run, a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from torch import Tensor
+
+B = TypeVar("B")
 
 
 def all_finite(*values: Tensor) -> bool:
@@ -39,6 +42,24 @@ def number_correct(logits: Tensor, classes: Tensor) -> float:
         nan
     """
     return float((logits.argmax(dim=1) == classes).sum()) if all_finite(logits) else math.nan
+
+
+def at_least_one(batches: Iterable[B]) -> Iterator[B]:
+    """The batches of a test set.
+
+    Raises:
+        ValueError: There are none.
+
+    Example:
+        >>> list(at_least_one([1, 2]))
+        [1, 2]
+    """
+    empty = True
+    for batch in batches:
+        empty = False
+        yield batch
+    if empty:
+        raise ValueError("the test set is empty, so there is nothing to score")
 
 
 def undefined(names: Iterable[str]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from tangential.experiments.data.text.synthetic import SyntheticText
 from tangential.experiments.nets.transformer_xl import transformer_xl
 from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Headline, Objective, Split
+from tangential.experiments.tasks.finite import at_least_one
 
 PERPLEXITY = Headline("perplexity", "perplexity", higher_is_better=False)
 
@@ -100,7 +101,7 @@ class Language:
         """
         nats, count, characters = 0.0, 0, 0
         lengths = self.data.lengths()
-        for segment in batches:
+        for segment in at_least_one(batches):
             nats += float(model(*segment).double().sum())
             targets = segment.targets[segment.targets != IGNORED].cpu()
             count += len(targets)

@@ -19,6 +19,7 @@ from tangential.experiments.nets.normalized import normalized
 from tangential.experiments.nets.small import conv_stack
 from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Headline, Objective, Split
+from tangential.experiments.tasks.finite import at_least_one
 from tangential.experiments.tasks.metric_losses import proxy_anchor
 from tangential.experiments.tasks.recall import recall
 
@@ -136,7 +137,7 @@ def embedded(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor
         if the batches have none.
     """
     parts = []
-    for images, classes, *marks in batches:
+    for images, classes, *marks in at_least_one(batches):
         embeddings = model(images)
         parts.append((embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), classes, *marks))
     embeddings, classes, *marks = (torch.cat(each) for each in zip(*parts, strict=True))
