@@ -374,7 +374,8 @@ def test_factories_without_a_dtype_compute_in_float64():
         def changed(self, x):
             out = torch.zeros(x.shape)
             out.index_add_(0, torch.arange(len(x)), x)
-            return out + torch.tensor(0.1) + torch.full((8,), 0.3) + torch.arange(8) / 3
+            least = torch.tensor(torch.finfo(x.dtype).min).exp() + torch.full((8,), torch.finfo(x.dtype).min).exp()
+            return out + least + torch.tensor(0.1) + torch.full((8,), 0.3) + torch.arange(8) / 3
 
     find_invariances(Scattering(), torch.randn(6, 8))
 

@@ -58,10 +58,10 @@ class Float64Mode(TorchFunctionMode):
             args, kwargs = without_eps(func, name, args, kwargs, self.eps)
         try:
             result = func(*args, **kwargs)
-        except RuntimeError as error:  # some kernels have no float64, such as those that quantise
-            if "Double" not in str(error) or _is_in_place(name):
+        except RuntimeError as error:
+            if _is_in_place(name) or (other := _second_try(error, args, kwargs)) is None:
                 raise
-            result = func(*map(_to_float32, args), **{key: _to_float32(value) for key, value in kwargs.items()})
+            result = func(*other[0], **other[1])
         return result if name in _ATTRIBUTES or _is_in_place(name) else _float64_result(result)
 
     def _is_held(self, args: tuple[Any, ...]) -> bool:
@@ -127,6 +127,16 @@ def _to_float64(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(map(_to_float64, value))
     return value
+
+
+def _second_try(error: RuntimeError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Other arguments for a call that failed because of float64, or None if that was not the reason."""
+    if "overflow" in str(error) and kwargs.get("dtype") is None:
+        # A factory, asked for a number that only float64 holds, such as the least one.
+        return args, {**kwargs, "dtype": torch.float64}
+    if "Double" in str(error):  # some kernels have no float64, such as those that quantise
+        return tuple(map(_to_float32, args)), {name: _to_float32(value) for name, value in kwargs.items()}
+    return None
 
 
 def _to_float32(value: Any) -> Any:

@@ -20,8 +20,8 @@ def is_foreign(thing: Any) -> bool:
 
     Example:
         >>> import json
-        >>> is_foreign(json.dumps), is_foreign(lambda: 0)
-        (True, False)
+        >>> is_foreign(json.dumps), is_foreign(nn.ReLU()), is_foreign(nn.ReLU)
+        (True, False, True)
     """
     if isinstance(thing, nn.Module):
         return False

@@ -95,7 +95,7 @@ def real_residuals(probe: Probe, cuts: Mapping[str, Blocks], seed: int, scale: f
     found: dict[str, RealResidual] = {}
 
     def read(name: str, weight: Tensor, gradient: Tensor) -> None:
-        if name in cuts:
+        if name in cuts and bool(gradient.any()):  # a gradient of zero, as of units that are off, shows nothing
             found[name] = _real_residual(weight, gradient, cuts[name])
 
     factors = {name: torch.full((), scale, dtype=torch.float64, device="cpu") for name in cuts}
