@@ -134,6 +134,13 @@ def test_an_archive_of_nothing_is_refused(tmp_path):
     assert "set.zip is an empty archive" in outcome(lambda: unpacked(tmp_path / "set.zip"))
 
 
+def test_a_folder_that_has_lost_files_is_unpacked_anew(tmp_path):
+    (tmp_path / "set.zip").write_bytes(packed("zip"))
+    folder = unpacked(tmp_path / "set.zip")
+    (folder / "set" / "3.bin").unlink()
+    assert content(unpacked(tmp_path / "set.zip")) == CONTENT
+
+
 # the cache ------------------------------------------------------------------------------------------------------------
 
 

@@ -141,7 +141,7 @@ def test_limits_are_per_split():
     assert data.load("test").classes.bincount().tolist() == [1] * 10
 
 
-@pytest.mark.parametrize("setting", [{"limit": 0}, {"test_limit": -1}, {"padding": -1}])
+@pytest.mark.parametrize("setting", [{"limit": 0}, {"test_limit": -1}, {"padding": -1}, {"count": 0}, {"side": 0}])
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(ValueError, match=f"{next(iter(setting))}=.*must be at least"):
         Gratings(**setting)

@@ -88,11 +88,33 @@ def unpacked(archive: Path) -> Path:
     mark = cache_key("archive", 2, file_state(archive.resolve()))
     folder = cache_folder() / f"{archive.name.partition('.')[0]}-{mark}"
     try:
-        return cached_folder(folder, lambda part: _unpack(archive, part), lambda part: part if part.is_dir() else None)
+        found = cached_folder(folder, lambda part: _unpack(archive, part), _whole)
+        if not (count := _count_of(folder)).exists():
+            count.write_text(str(_files(folder)), encoding="utf-8")
+        return found
     except Exception as error:  # as many kinds as there are compressions: LZMAError, zlib.error, EOFError, ...
         if no_damage(error) or isinstance(error, DataError):
             raise
         raise DataError(f"{archive} cannot be unpacked ({reason(error)}); get it again") from error
+
+
+def _whole(folder: Path) -> Path | None:
+    """The folder of an archive; None if it is not there, or has fewer files than it had: systems clear their caches."""
+    if not folder.is_dir():
+        return None
+    try:
+        whole = _files(folder) >= int(_count_of(folder).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return folder
+    return folder if whole else None
+
+
+def _count_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.files")
+
+
+def _files(folder: Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(folder))
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 Bounded = float | Iterable[float] | None
 
 
-def check_at_least(least: float, *, note: str = "", **values: Bounded) -> None:
+def check_at_least(least: float, /, *, note: str = "", **values: Bounded) -> None:
     """Lower bound of some settings.
 
     Args:

@@ -13,6 +13,7 @@ from torch.nn.functional import max_pool2d
 from tangential.experiments.data.images.in_memory import Images
 from tangential.experiments.data.images.mnist_cifar import Mnist
 from tangential.experiments.data.images.synthetic import SegmentDigits
+from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Split
 
 COLOURS = (
@@ -57,8 +58,7 @@ class BiasedMnist:
     def __post_init__(self) -> None:
         if not 0 <= self.rho <= 1:
             raise ValueError(f"rho={self.rho}: must be from 0 to 1")
-        if self.shrink < 1:
-            raise ValueError(f"shrink={self.shrink}: must be at least 1")
+        check_at_least(1, shrink=self.shrink)
 
     def load(self, split: Split) -> Images:
         """Colour the digits of one split; the same way at every call."""

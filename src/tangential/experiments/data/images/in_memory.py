@@ -149,8 +149,7 @@ class InMemory(ABC):
 
     def __post_init__(self) -> None:
         check_at_least(1, limit=self.limit, test_limit=self.test_limit, note="or none for all images")
-        if self.padding < 0:
-            raise ValueError(f"padding={self.padding}: must be at least 0")
+        check_at_least(0, padding=self.padding)
 
     @abstractmethod
     def read(self, split: Split) -> tuple[Tensor, Tensor]:
@@ -205,8 +204,7 @@ def loader(
     Raises:
         ValueError: A negative number of workers.
     """
-    if workers < 0:
-        raise ValueError(f"workers={workers}: must be at least 0")
+    check_at_least(0, workers=workers)
     # The data set hands over whole batches already, so there is nothing to collate.
     make = partial(DataLoader, images, generator=generator, num_workers=workers, collate_fn=_as_it_is)
     if batches is not None:

@@ -18,6 +18,7 @@ from tangential.experiments.data.images.decoding import open_image
 from tangential.experiments.data.images.in_memory import InMemory
 from tangential.experiments.data.images.synthetic import Gratings
 from tangential.experiments.data.locations import locate, unpacked
+from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Split
 
 _GET = "https://github.com/brendenlake/omniglot (python/*.zip)"
@@ -52,8 +53,7 @@ class Omniglot(InMemory):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.side < 1:
-            raise ValueError(f"side={self.side}: must be at least 1")
+        check_at_least(1, side=self.side)
 
     @property
     def classes(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tangential.experiments.data.images.in_memory import InMemory
+from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Split
 
 _SEEDS = {"train": 1, "test": 2}
@@ -56,6 +57,10 @@ class Gratings(InMemory):
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, channels=self.channels, classes=self.classes, side=self.side, count=self.count)
+
     def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Draw one split; the same one at every call."""
         draw = torch.Generator().manual_seed(_SEEDS[split])
@@ -92,6 +97,10 @@ class SegmentDigits(InMemory):
     classes = 10
     mean = (0.5,)
     std = (0.5,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, count=self.count)
 
     def read(self, split: Split) -> tuple[Tensor, Tensor]:
         """Draw one split; the same one at every call."""

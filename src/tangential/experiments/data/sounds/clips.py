@@ -47,9 +47,7 @@ class Clips(Dataset[Batch]):
     def __init__(
         self, sounds: Sounds, chosen: Tensor, targets: Tensor, *, samples: int, chunks: int | None = None
     ) -> None:
-        for name, value in {"samples": samples, "chunks": 1 if chunks is None else chunks}.items():
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+        check_at_least(1, samples=samples, chunks=chunks)
         self.targets = targets
         self.lengths = sounds.lengths[chosen]
         self._starts = (sounds.lengths.cumsum(0) - sounds.lengths)[chosen]
@@ -147,8 +145,7 @@ class Recordings(ABC):
     def __post_init__(self) -> None:
         if self.test not in SPLITS[1:]:
             raise ValueError(f"test={self.test}: must be test or validation")
-        if self.sample_rate < 1:
-            raise ValueError(f"sample_rate={self.sample_rate}: must be at least 1")
+        check_at_least(1, sample_rate=self.sample_rate)
         check_at_least(1, limit=self.limit, note="or none for all clips")
 
     @abstractmethod

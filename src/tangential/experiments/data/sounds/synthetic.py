@@ -8,6 +8,7 @@ import torch
 
 from tangential.experiments.data.sounds.clips import Clips
 from tangential.experiments.data.sounds.decoding import Sounds
+from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Split
 
 _SEEDS = {"train": 1, "test": 2}
@@ -33,6 +34,9 @@ class Tones:
     count: int = 16
     sample_rate: int = 16000
     several: bool = False
+
+    def __post_init__(self) -> None:
+        check_at_least(1, count=self.count, sample_rate=self.sample_rate)
 
     def load(self, split: Split, *, samples: int, chunks: int) -> Clips:
         """Draw one split; the same one at every call."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tangential.experiments.data.fingerprint import tensor_fingerprint
+from tangential.experiments.settings.bounds import check_at_least
 
 IGNORED = -100
 """The target where a shorter stream has ended; torch's own mark."""
@@ -52,8 +53,7 @@ class Streams(Dataset[Segment]):
     """
 
     def __init__(self, text: Tensor, *, streams: int, length: int) -> None:
-        if min(streams, length) < 1:
-            raise ValueError(f"streams={streams}, length={length}: must be at least 1")
+        check_at_least(1, streams=streams, length=length)
         if len(text) <= streams:
             raise ValueError(f"{len(text)} tokens are too few for {streams} streams; take fewer, or a longer text")
         self._text, self._length = text, length

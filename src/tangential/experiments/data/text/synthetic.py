@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tangential.experiments.data.text.tokenizers import Characters
+from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.task import Split
 
 _WORDS = ("a", "ba", "do", "lu", "mira", "no", "tesi", "vo")
@@ -32,8 +33,7 @@ class SyntheticText:
     count: int = 257
 
     def __post_init__(self) -> None:
-        if self.count < 2:
-            raise ValueError(f"count={self.count}: must be at least 2, one character and the next")
+        check_at_least(2, note="one character and the next", count=self.count)
 
     def load(self, split: Split) -> Tensor:
         """Draw one split; the same one at every call."""

@@ -16,6 +16,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from tangential.experiments.settings.bounds import check_at_least
+
 SPLITS = ("train", "val", "test")
 UNKNOWN, END = "<unk>", "<eos>"
 
@@ -73,8 +75,7 @@ class Words:
     least: int = 2
 
     def __post_init__(self) -> None:
-        if self.least < 1:
-            raise ValueError(f"least={self.least}: must be at least 1")
+        check_at_least(1, least=self.least)
 
     def learn(self, lines: Lines) -> str:
         """Collect the words of the training split, one per line."""
@@ -135,8 +136,7 @@ class Subwords:
     count: int = 1000
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"count={self.count}: must be at least 1")
+        check_at_least(1, count=self.count)
 
     def learn(self, lines: Lines) -> str:
         """Merges that are learned from the training split."""
