@@ -43,7 +43,9 @@ def test_the_answer_maps_every_parameter_name(answer):
     assert {name for name, blocks in found.items() if blocks} == {"0.weight", "3.weight"}
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module."]
+)
 def test_wrappers_prefixes_are_understood_both_ways(answer, prefix):
     _, found = answer
     assert found[f"{prefix}0.weight"] == Blocks()

@@ -380,6 +380,25 @@ def test_factories_without_a_dtype_compute_in_float64():
     find_invariances(Scattering(), torch.randn(6, 8))
 
 
+def test_the_copy_is_freed_at_once():
+    import gc
+    import weakref
+
+    copies = []
+
+    def run(net, x):
+        copies.append(weakref.ref(net))
+        return net(x)
+
+    gc.collect()
+    gc.disable()
+    try:
+        find_invariances(Base(), torch.randn(6, 8), forward=run)
+        assert all(reference() is None for reference in copies)
+    finally:
+        gc.enable()
+
+
 # The recorder itself.
 
 

@@ -26,10 +26,16 @@ def find_invariances(
 ) -> Invariances:
     """Scale-invariant weights of a model: which may be rescaled, in which blocks, without changing the loss.
 
-    The model runs a few times on one example batch, in float64, on a copy; the model itself, its random states and
-    its mode stay as they are. A block `b` of a weight is scale-invariant exactly if `<w_b, dL/dw_b> = 0` everywhere
-    (Euler's identity; arXiv 2006.08217, section 2.1). That is measured at a few generic points with the epsilons of
-    the normalisations shrunk away, and what passes is rescaled by up to 2^8 and must leave the outputs alone.
+    The model runs a few times on one example batch, in float64, on a copy. The model, its mode, the batch, random
+    states, and what the model's code keeps elsewhere (attributes of classes, tables at module level and in
+    `lru_cache`, lists that hooks fill) are afterwards as they were, after an error or Ctrl-C as well; files and other
+    processes are not looked after. Random states and compiled functions belong to the process, so run it where no
+    other thread draws random numbers or runs the same model; analyses wait for each other.
+
+    A block `b` of a weight is scale-invariant exactly if `<w_b, dL/dw_b> = 0` everywhere (Euler's identity; arXiv
+    2006.08217, section 2.1). That is measured at a few generic points with the epsilons of the normalisations shrunk
+    away, and what passes is rescaled by up to 2^8 and must leave the outputs alone. Then it is measured with the real
+    epsilons; `explain` states what depends on them.
 
     Analyse the model in the mode it will train in: a normalisation that is frozen with `.eval()` makes nothing
     invariant. The batch should be a usual one of some samples; what it does not reach is reported as inconclusive.

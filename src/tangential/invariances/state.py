@@ -79,6 +79,8 @@ class State:
         except BaseException:
             self.release()
             raise
+        finally:
+            self._recorders.clear()  # they hold this object, which would outlive its last use and the tensors with it
 
     def restore(self) -> None:
         """Put containers and tensors back, and the random generators of the model."""
@@ -179,7 +181,8 @@ class State:
 
         def undo() -> None:
             for name in vars(kind).keys() - saved:
-                type.__delattr__(kind, name)
+                if not name.startswith("__"):  # Python's own notes, such as those of copying
+                    type.__delattr__(kind, name)
 
         self._undo.append(undo)
         names = [name for name, value in vars(kind).items() if not name.startswith("__") and _holds_state(value)]
