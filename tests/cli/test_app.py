@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -232,6 +233,18 @@ def test_what_needs_no_library_loads_none(arguments):
     code = "import sys; from tangential.__main__ import main\ntry: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert HEAVY & set(done.stdout.splitlines()[-1].split()) == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "library"), [("sweep", "optuna"), ("report", "jinja2"), ("report", "torch"), ("--help", "rich")]
+)
+def test_missing_library_is_one_line_with_the_command_that_installs_it(command, library):
+    code = f"import sys; sys.modules[{library!r}] = None; from tangential.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, command, "digits"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert re.fullmatch(
+        rf"tangential: {library}[a-z.]* is not installed; run: .*'tangential\[recipes\]'\n", done.stderr
+    )
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

@@ -14,7 +14,7 @@ import signal
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -42,7 +42,7 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         alone = typer.Typer(**_PLAIN)
-        alone.command(cmd_name)(getattr(import_module(f"tangential.cli.{cmd_name}"), cmd_name))
+        alone.command(cmd_name)(getattr(_module(cmd_name), cmd_name))
         return get_command(alone)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -104,6 +104,16 @@ def _explained(error: BaseException) -> tuple[str, int]:
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     raise Stopped(signum)
+
+
+def _module(name: str) -> ModuleType:
+    """The module of a command; ValueError if a library is missing."""
+    try:
+        return import_module(f"tangential.cli.{name}")
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("tangential"):
+            raise  # not the user's environment, but this package is incomplete
+        raise ValueError(f"{missing.name} is not installed; run: pip install 'tangential[recipes]'") from missing
 
 
 def _first_line(name: str) -> str:
