@@ -143,7 +143,7 @@ def _snapshot(weight: WatchedWeight, left: int, share: float) -> Snapshot:
 
 def _norm_squared(w: Tensor) -> Tensor:
     """`|w|^2`, 0-d."""
-    return chunked_row_dots([w], lambda x: [(to_float64(x), to_float64(x))]).sum()
+    return chunked_row_dots([w], lambda x: [(wide := to_float64(x), wide)]).sum()
 
 
 def _nan(like: Tensor, *shape: int) -> Tensor:
