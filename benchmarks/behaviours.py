@@ -116,6 +116,33 @@ def refuses_foreign_state(maker: Maker) -> str:
     return "no"
 
 
+def refuses_damaged_state(maker: Maker) -> str:
+    """Whether loading moments of another shape raises instead of failing, or going wrong, later."""
+    optimizer = maker([leaf(torch.ones(3, 2))])
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"] = {0: {k: v.reshape(-1) if torch.is_tensor(v) else v for k, v in saved["state"][0].items()}}
+    try:
+        maker([leaf(torch.ones(3, 2))]).load_state_dict(saved)
+    except Exception:  # packages have error classes of their own
+        return "yes"
+    return "no"
+
+
+def continues_adamw(maker: Maker) -> str:
+    """Whether the state of `torch.optim.AdamW` loads and the next step goes through with its moments."""
+    other = torch.optim.AdamW([leaf(torch.ones(3, 2))])
+    other.step()
+    w = leaf(torch.ones(3, 2))
+    optimizer = maker([w])
+    try:
+        optimizer.load_state_dict(other.state_dict())
+        optimizer.step()
+    except Exception as error:  # packages have error classes of their own
+        return f"no ({type(error).__name__})"
+    return "yes" if int(optimizer.state[w].get("step", 0)) == 2 else "no (starts at step 1)"
+
+
 def half_moments(maker: Maker) -> str:
     """The dtype that the second moment of a bf16 weight has."""
     w = leaf(torch.ones(3, 2, dtype=torch.bfloat16))
@@ -155,6 +182,8 @@ BEHAVIOURS: dict[str, Callable[[Maker], str]] = {
     "refuses `lr=-1`": lambda m: refuses(m, lr=-1.0),
     "refuses unknown arguments": lambda m: refuses(m, wd_ration=0.1),
     "refuses another optimizer's state": refuses_foreign_state,
+    "refuses moments of another shape": refuses_damaged_state,
+    "continues AdamW's state": continues_adamw,
     "projects known blocks without a test": projects_known_blocks,
 }
 
