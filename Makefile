@@ -13,7 +13,7 @@ TORCH_INDEX  ?= $(shell [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/d
 INSTALL       = -m pip install $(addprefix --extra-index-url ,$(TORCH_INDEX))
 PINNED        = $(INSTALL) --constraint constraints.txt
 
-.PHONY: demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity peers browser
+.PHONY: install demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity peers browser
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,8 @@ $(VENV)/.dev: $(SOURCES) | $(VENV)/bin/python
 	@echo "Installing into $(VENV): some minutes and up to 8 GB on a first run, most of it torch."
 	$(BIN)/python $(PINNED) -e '.[dev]'
 	@touch $@ $(VENV)/.recipes
+
+install: $(VENV)/.dev  ## everything that the other targets need, in .venv
 
 demo: $(VENV)/.recipes  ## train a small net on real digits with SGD, SGDP, AdamW and AdamP, and show what happened
 	$(BIN)/tangential train digits --seeds 5 --out runs/digits
