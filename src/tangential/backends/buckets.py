@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tangential.algorithm import Projection, Rule
-from tangential.backends.opmath import HALF, to_opmath
+from tangential.backends.modes import recording
+from tangential.backends.opmath import HALF, opmath_dtype, to_opmath
 from tangential.backends.sticky import Votes
 from tangential.blocks import Blocks
 
@@ -58,7 +60,7 @@ class Bucket:
 
     def prepared(self) -> Bucket:
         """The same with gradients in the dtype of the arithmetic (opmath), negated under `maximize`."""
-        if not self.ascend and self.grads[0].dtype not in HALF:
+        if not self.ascend and not any(g.dtype in HALF for g in self.grads):
             return self
         grads = [to_opmath(-g if self.ascend else g) for g in self.grads]
         return replace(self, grads=grads, ascend=False)
@@ -120,6 +122,18 @@ class GroupStep:
             self, weights=weights, grads=grads, steps=steps, decisions=decisions, moments=moments, votes=votes
         )
 
+    def without_lazy_bits(self) -> tuple[GroupStep, list[tuple[Tensor, Tensor]]]:
+        """The same with memory that holds the tensors' values, and `(tensor, copy)` of what has to be copied back."""
+        if torch.compiler.is_compiling():  # which resolves them itself, or refuses
+            return self, []
+        if not any(map(is_lazy, chain(self.weights, self.grads, *self.moments))):
+            return self, []
+        copies = [(x, resolved(x)) for x in chain(self.weights, *self.moments) if is_lazy(x)]
+        of = {id(x): copy for x, copy in copies}
+        weights, *moments = ([of.get(id(x), x) for x in column] for column in (self.weights, *self.moments))
+        grads = list(map(resolved, self.grads))
+        return replace(self, weights=weights, grads=grads, moments=tuple(moments)), copies
+
     def check_shape(self, i: int) -> None:
         """Raise ValueError for a parameter whose gradient or moments have another shape than it."""
         w = self.weights[i]
@@ -129,6 +143,11 @@ class GroupStep:
                     f"a parameter of shape {tuple(w.shape)} has a {what} of shape {tuple(x.shape)}: it was resized, or"
                     " its data replaced. Take new gradients, and resize its state too or delete it (`del"
                     " optimizer.state[parameter]`)"
+                )
+            if x.is_cpu and not recording() and x.is_contiguous() and not holds_memory(x):
+                raise ValueError(
+                    f"a parameter of shape {tuple(w.shape)} has a {what} in a storage of {x.untyped_storage().nbytes()}"
+                    " bytes, which has been resized: compute it again"
                 )
 
     def buckets(self) -> list[Bucket]:
@@ -145,7 +164,7 @@ class GroupStep:
         return [
             Bucket(
                 weights=[_real(self.weights[i]) for i in at],
-                grads=[_real(self.grads[i]) for i in at],
+                grads=[_real(_as_wide(self.grads[i], self.weights[i])) for i in at],
                 ascend=self.maximize,
                 moments=tuple([_real(moment[i]) for i in at] for moment in self.moments),
                 t=[taken[i] for i in at] if key[2] is None else key[2],
@@ -158,9 +177,14 @@ class GroupStep:
         ]
 
 
+def holds_memory(x: Tensor) -> bool:
+    """Whether the storage of a dense tensor holds all of its elements: it may have been resized."""
+    return bool(x.untyped_storage().nbytes() >= (x.storage_offset() + x.numel()) * x.itemsize)
+
+
 def counts(steps: list[Tensor], capturable: bool) -> list[Any]:
     """Step counts as numbers; as float64 tensors where one lives on a device, or a compiler must see no constants."""
-    if capturable or torch.compiler.is_compiling() or any(not step.is_cpu for step in steps):
+    if capturable or recording() or any(not step.is_cpu for step in steps):
         return [step.double() for step in steps]
     return torch.stack(steps).tolist()
 
@@ -170,6 +194,22 @@ def projected(p: Tensor, blocks: Blocks | str | None) -> bool:
     return isinstance(blocks, Blocks) or (blocks is not None and p.ndim > 1)
 
 
+def _as_wide(g: Tensor, w: Tensor) -> Tensor:
+    """A gradient in the dtype of its weight; one of another dtype (`Tensor.grad_dtype`) in that of the arithmetic."""
+    g = g.resolve_conj() if g.is_complex() else g
+    return g if g.dtype == w.dtype else g.to(opmath_dtype(w.dtype))
+
+
 def _real(x: Tensor) -> Tensor:
     """A complex tensor as its real pairs, in a last dimension of their own, so that its rows stay its rows."""
-    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
+def is_lazy(x: Tensor) -> bool:
+    """Whether the memory of a tensor holds other values than the tensor: negated, or conjugated."""
+    return x.is_neg() or x.is_conj()
+
+
+def resolved(x: Tensor) -> Tensor:
+    """The tensor itself, or a copy whose memory holds its values."""
+    return x.resolve_conj().resolve_neg()

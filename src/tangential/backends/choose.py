@@ -1,7 +1,7 @@
 """Choice of the backend for a parameter group, and the step without a kernel.
 
-Fused is the kernel for the parameters it takes and foreach for the others; a compiler traces foreach. Plain tensors get
-one of the two, subclasses and `differentiable` steps get eager.
+Fused is the kernel for the parameters it takes and foreach for the others; under a compiler or a dispatch mode it is
+foreach. Plain tensors get one of the two, subclasses and `differentiable` steps get eager.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -18,6 +17,7 @@ from tangential.backends.buckets import GroupStep
 from tangential.backends.cpu_chunks import chunked
 from tangential.backends.eager import eager
 from tangential.backends.foreach import foreach
+from tangential.backends.modes import recording
 
 
 def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
@@ -26,14 +26,14 @@ def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
     torch's own optimizers default to their for-loop on a CPU. Here foreach is faster there too, since it walks
     cache-sized pieces.
     """
-    compiling = torch.compiler.is_compiling()
+    recorded = recording()
     if group["fused"]:
-        return "foreach" if compiling else "fused"
+        return "foreach" if recorded else "fused"
     if group["foreach"] is not None:
         return "foreach" if group["foreach"] else "eager"
     if group["differentiable"] or not {*map(type, weights)} <= {Tensor, Parameter}:
         return "eager"
-    kernel = group["fused"] is None and not compiling and any(w.is_cpu or _on_cuda(w) for w in weights)
+    kernel = group["fused"] is None and not recorded and any(w.is_cpu or _on_cuda(w) for w in weights)
     return "fused" if kernel else "foreach"
 
 
@@ -44,13 +44,16 @@ def _on_cuda(w: Tensor) -> bool:
 
 def walk(group_step: GroupStep) -> None:
     """Take one step, without the kernel."""
-    for bucket in group_step.buckets():
+    resolved, copies = group_step.without_lazy_bits()
+    for bucket in resolved.buckets():
         if group_step.backend == "eager":
             eager(bucket)
-        elif bucket.weights[0].is_cpu and not torch.compiler.is_compiling():
+        elif bucket.weights[0].is_cpu and not recording():
             chunked(bucket)
         else:
             foreach(bucket)
+    for x, copy in copies:
+        x.copy_(copy)
 
 
 def in_use(groups: Sequence[dict[str, Any]]) -> str:

@@ -53,8 +53,8 @@ class _Layouts:
 class Fingerprint:
     """The parameters of some groups as they were when a plan was made for them.
 
-    Moments that keep their address keep their dtype and layout. Gradients are new tensors every step, and weights may
-    be changed by anybody, so of both everything is compared.
+    A moment that is the same object at the same address is unchanged. Gradients are new tensors every step, and weights
+    may be changed by anybody, so of both everything is compared.
     """
 
     def __init__(self, group_steps: Sequence[GroupStep]) -> None:
@@ -63,9 +63,15 @@ class Fingerprint:
         self.owned = self._owned(group_steps)
         self.memory = [x.untyped_storage() for x in self.owned if x is not None]  # outlives a change of `.data`
         self.places = [addresses(column) for column in self._columns(weights, group_steps)]
+        self.moments = [list(map(id, column)) for column in self._columns(weights, group_steps)[1:]]
         self.shapes, self.dtypes = list(map(_shape, weights)), list(map(_dtype, weights))
         self.grad_dtypes, self.grad_types = list(map(_dtype, grads)), list(map(type, grads))
         self.layouts, self.grad_layouts = _Layouts(weights), _Layouts(grads)
+        self.negated = self._negated(weights, grads)
+
+    @staticmethod
+    def _negated(weights: list[Tensor], grads: list[Tensor]) -> bool:
+        return any(map(Tensor.is_neg, weights)) or any(map(Tensor.is_neg, grads))
 
     @staticmethod
     def _owned(group_steps: Sequence[GroupStep]) -> list[Tensor | None]:
@@ -79,19 +85,20 @@ class Fingerprint:
     def holds(self, group_steps: Sequence[GroupStep]) -> bool:
         """Whether a plan that was made then still fits."""
         weights, grads = joined(step.weights for step in group_steps), joined(step.grads for step in group_steps)
+        columns = self._columns(weights, group_steps)
         owned = self._owned(group_steps)
         return (
             [(step.blocks, len(step.weights)) for step in group_steps] == self.groups
             and len(owned) == len(self.owned)
             and all(map(is_, owned, self.owned))
             and list(map(type, grads)) == self.grad_types
-            and all(
-                addresses(column) == place
-                for column, place in zip(self._columns(weights, group_steps), self.places, strict=True)
-            )
+            and list(map(addresses, columns)) == self.places
+            and [list(map(id, column)) for column in columns[1:]] == self.moments
             and _same(_shape, weights, self.shapes)
+            and _same(_shape, grads, self.shapes)
             and _same(_dtype, weights, self.dtypes)
             and _same(_dtype, grads, self.grad_dtypes)
             and self.layouts.hold(weights)
             and self.grad_layouts.hold(grads)
+            and self._negated(weights, grads) == self.negated
         )

@@ -81,13 +81,14 @@ def move(bucket: Bucket, keep: Any, u: TensorList) -> None:
     if isinstance(keep, Tensor) and keep.ndim:
         factors = keep.split([rows(w, bucket.dim) for w in bucket.weights]) if len(bucket.weights) > 1 else (keep,)
         keep = TensorList([across(k, w, bucket.dim) for k, w in zip(factors, bucket.weights, strict=True)])
-    w, change = _wide(bucket), u * -bucket.projection.lr
+    w, change = _wide(bucket), u.scaled(-bucket.projection.lr)
     if isinstance(keep, TensorList) and abs(change.factor - 1) < 1e-12:
         for x, k, d in zip(w.bare, keep.bare, change.bare, strict=True):
             torch.addcmul(d, x, k, out=x)  # one pass instead of two
     else:
-        w *= keep
-        w += change
+        # named functions: torch.compile traces no operator between a list and a tensor
+        torch._foreach_mul_(w.bare, keep.tensors if isinstance(keep, TensorList) else keep)
+        torch._foreach_add_(w.bare, change.bare, alpha=change.factor)
     if w.bare[0] is not bucket.weights[0]:
         torch._foreach_copy_(bucket.weights, w.bare)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tangential.algorithm import Adam
-from tangential.backends.buckets import GroupStep, projected
+from tangential.backends.buckets import GroupStep, holds_memory, projected
 from tangential.blocks import Blocks
 from tangential.kernels.cpu import why_missing
 from tangential.kernels.plan import Form, Run, form, runs
@@ -74,15 +74,32 @@ def takes(p: Tensor) -> bool:
 def storage(group_step: GroupStep, i: int) -> int | None:
     """Number of the dtypes of a parameter's tensors in `STORAGE`; None unless all are plain tensors of one device.
 
-    The step count is not looked at for its device: the CUDA kernel moves it.
+    Nor may one be lazily negated, since its memory holds other values. The device of the step count is not looked at:
+    the CUDA kernel moves it.
     """
     w, g = group_step.weights[i], group_step.grads[i]
     moments = [moment[i] for moment in group_step.moments]
-    plain = all(type(x) in (Tensor, Parameter) and x.device == w.device for x in (w, g, *moments))
+    plain = all(type(x) in (Tensor, Parameter) and x.device == w.device and not x.is_neg() for x in (w, g, *moments))
     dtypes = {m.dtype for m in moments}
-    if not plain or g.dtype != w.dtype or len(dtypes) > 1 or group_step.steps[i].dtype != torch.float32:
+    if not plain or g.dtype != w.dtype or len(dtypes) > 1 or not _countable(group_step, i):
         return None
     return STORAGE.get((w.dtype, dtypes.pop()))
+
+
+def _countable(group_step: GroupStep, i: int) -> bool:
+    """Whether the step count is one float32, and the votes, if there are any, two int32."""
+    found = [(group_step.steps[i], torch.float32, 1), *((x[i], torch.int32, 2) for x in (group_step.votes,) if x)]
+    return all(x.dtype == t and x.numel() == n and x.is_contiguous() and holds_memory(x) for x, t, n in found)
+
+
+def written(group_step: GroupStep, i: int) -> tuple[Tensor, ...]:
+    """The tensors of a parameter that a step writes, but for its step count and decision."""
+    return group_step.weights[i], *(moment[i] for moment in group_step.moments)
+
+
+def span(x: Tensor) -> tuple[int, int]:
+    """First address of a dense tensor, and the last plus one."""
+    return x.data_ptr(), x.data_ptr() + x.numel() * x.itemsize
 
 
 def form_of(group_step: GroupStep, i: int) -> Form | None:
@@ -91,7 +108,7 @@ def form_of(group_step: GroupStep, i: int) -> Form | None:
     if w.numel() == 0 or any(x.shape != w.shape for x in others):
         return None
     own, *strides = ([s for s, n in zip(x.stride(), w.shape, strict=True) if n > 1] for x in (w, *others))
-    if any(x != own for x in strides):
+    if any(x != own for x in strides) or not all(map(holds_memory, (w, *others))):
         return None
     return form(w.shape, w.stride(), group_step.blocks.dim if isinstance(group_step.blocks, Blocks) else 0)
 
@@ -110,8 +127,9 @@ def keep_decision(group_step: GroupStep, i: int, states: States) -> None:
     w, own = group_step.weights[i], states[group_step.weights[i]]
     if isinstance(group_step.blocks, str) and w.ndim > 1:
         last = own.get(DECISION)
-        new = torch.zeros((), dtype=torch.uint8, device=w.device) if last is None else last.to(w.device, torch.uint8)
-        group_step.decisions[i] = own[DECISION] = new
+        if last is None or last.numel() != 1 or not holds_memory(last):
+            last = torch.zeros((), dtype=torch.uint8, device=w.device)
+        group_step.decisions[i] = own[DECISION] = last.to(w.device, torch.uint8)
 
 
 def settings_of(group_step: GroupStep, lr: float) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ through `kernels.plan`, which derives it from the shape that all of a parameter'
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import chain
 from typing import TypeVar
@@ -18,9 +19,18 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tangential.backends.buckets import GroupStep
+from tangential.backends.buckets import GroupStep, holds_memory
 from tangential.backends.fingerprint import addresses, joined
-from tangential.backends.fused import States, form_of, keep_decision, runs_of, settings_of, storage
+from tangential.backends.fused import (
+    States,
+    form_of,
+    keep_decision,
+    runs_of,
+    settings_of,
+    span,
+    storage,
+    written,
+)
 from tangential.backends.sticky import VOTING_STEPS
 from tangential.kernels.cpu import Call, library, warn_if_missing
 from tangential.kernels.plan import Plan, Run
@@ -58,17 +68,43 @@ class CpuKernel:
                 cut += runs_of(group_step, i, seen, weight=count, group=group, storage=pair)
                 count += 1
         self._call = Call(Plan(cut), count)
+        self._checked: list[int] = []  # addresses of gradients that are known to be whole, and apart from the rest
+        self._written = sorted(
+            span(x)
+            for group_step, at in zip(group_steps, taken, strict=True)
+            for i in at
+            for x in written(group_step, i)
+        )
         self._addresses = array("q")  # columns in the order of `c/table.h`, one entry per weight; 0 where it has none
         for column in zip(*map(_columns, group_steps), strict=True):
             self._addresses.extend(0 if x is None else x.data_ptr() for x in self._of_taken(column))
 
     def step(self, group_steps: Sequence[GroupStep]) -> None:
         """Take one step of the parameters that were planned."""
-        grads = addresses(self._of_taken([group_step.grads for group_step in group_steps]))
+        tensors = self._of_taken([group_step.grads for group_step in group_steps])
+        grads = addresses(tensors)
+        if grads != self._checked:
+            tensors = [self._apart(x) for x in tensors]  # copies live until the step is taken
+            grads = self._checked = addresses(tensors)
         self._addresses[len(grads) : 2 * len(grads)] = array("q", grads)
         settings = [(*settings_of(x, float(x.projection.lr)), VOTING_STEPS) for x in group_steps]
         self._call(self._addresses, array("d", chain.from_iterable(settings)))
         torch.autograd.graph.increment_version(self._of_taken([group_step.weights for group_step in group_steps]))
+
+    def _apart(self, grad: Tensor) -> Tensor:
+        """A gradient that lies apart from all that the step writes; a copy if it does not.
+
+        Raises:
+            ValueError: Its storage is shorter than it.
+        """
+        if not holds_memory(grad):
+            raise ValueError(
+                f"a gradient of shape {tuple(grad.shape)} lies in a storage of {grad.untyped_storage().nbytes()} bytes,"
+                " which has been resized: compute the gradients again"
+            )
+        start = grad.data_ptr()
+        at = bisect_left(self._written, (start + grad.numel() * grad.itemsize,)) - 1
+        return grad.clone() if at >= 0 and self._written[at][1] > start else grad
 
     def _of_taken(self, column: Sequence[Sequence[T]]) -> list[T]:
         """The entries of the parameters that the kernel takes, one group behind the other."""

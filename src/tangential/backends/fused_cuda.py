@@ -51,6 +51,7 @@ class CudaKernel:
     def __init__(self) -> None:
         self._parts: list[Part] = []
         self._held: list[Part] = []  # what CUDA graphs work in
+        self._nesterov: list[bool] = []
 
     def step(self, group_steps: Sequence[GroupStep], scale: Tensor | None, found: Tensor | None) -> None:
         """Take one step of the parameters that were planned. See `FusedStep.step`."""
@@ -64,9 +65,14 @@ class CudaKernel:
             if launch.capturing(group_steps[part.taken[0][0]].weights[part.taken[0][1]].device):
                 self._held.append(part)
 
+    def outdated(self, group_steps: Sequence[GroupStep]) -> bool:
+        """Whether a setting that launches are compiled for has changed."""
+        return self._nesterov != [x.rule(1.0).nesterov for x in group_steps]
+
     def plan(self, group_steps: Sequence[GroupStep], taken: list[Place], states: fused.States) -> None:
         """Part the parameters by what they can be launched with, and cut them."""
         together: dict[Any, list[Place]] = {}
+        self._nesterov = [x.rule(1.0).nesterov for x in group_steps]
         for group, i in taken:
             group_step = group_steps[group]
             dtypes = (group_step.weights[i].dtype, group_step.moments[0][i].dtype)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import Tensor
+from torch.nn import Parameter
 
 from tangential.backends import fused
 from tangential.backends.buckets import GroupStep
@@ -51,35 +53,43 @@ class FusedStep:
             ValueError: A parameter that the kernel was demanded for and can never step, or whose gradient or moments
                 have another shape; nothing has moved then.
         """
-        if self._fingerprint is None or not self._fingerprint.holds(group_steps):
+        known = self._fingerprint is not None and self._fingerprint.holds(group_steps)
+        if not known or (self._cuda is not None and self._cuda.outdated(group_steps)):
             self._fingerprint = None  # should planning raise
             self._plan(group_steps, states)
             self._fingerprint = Fingerprint(group_steps)
         if self._cuda is not None:
             self._cuda.step(group_steps, scale, found)
-        if self._cpu is not None and (near := unscaled(group_steps, scale, found)):
+        plain = scale is None and found is None
+        if self._cpu is not None and (near := group_steps if plain else unscaled(group_steps, scale, found)):
             self._cpu.step(near)
         rest = [group_step.only(at) for group_step, at in zip(group_steps, self._left, strict=True) if at]
-        return unscaled(rest, scale, found)
+        return rest if plain else unscaled(rest, scale, found)
 
     def _plan(self, group_steps: Sequence[GroupStep], states: fused.States) -> None:
         """Sort the parameters by kernel, and plan those of each."""
         near: list[list[int]] = [[] for _ in group_steps]
         self._left = [[] for _ in group_steps]
         far: list[tuple[int, int]] = []
+        shared = _shared(group_steps)
         for group, group_step in enumerate(group_steps):
             for i, w in enumerate(group_step.weights):
-                if w.device.type == fused.CUDA and _fits_cuda(group_step, i):
+                if (group, i) in shared:
+                    self._leave(group_step, group, i)
+                elif w.device.type == fused.CUDA and _fits_cuda(group_step, i):
                     far.append((group, i))
                 elif w.device.type != fused.CUDA and takes_now(group_step, i):
                     near[group].append(i)
                 else:
-                    group_step.check_shape(i)
-                    if group_step.demanded:
-                        fused.require_kernel(w)
-                    self._left[group].append(i)
+                    self._leave(group_step, group, i)
         self._cpu = CpuKernel(group_steps, near, states) if any(near) else None
         self._plan_cuda(group_steps, far, states)
+
+    def _leave(self, group_step: GroupStep, group: int, i: int) -> None:
+        group_step.check_shape(i)
+        if group_step.demanded:
+            fused.require_kernel(group_step.weights[i])
+        self._left[group].append(i)
 
     def _plan_cuda(self, group_steps: Sequence[GroupStep], far: list[tuple[int, int]], states: fused.States) -> None:
         if far:
@@ -88,6 +98,22 @@ class FusedStep:
             self._cuda = self._cuda or CudaKernel()  # which holds what CUDA graphs were captured with
         if self._cuda is not None:
             self._cuda.plan(group_steps, far, states)
+
+
+def _shared(group_steps: Sequence[GroupStep]) -> set[tuple[int, int]]:
+    """Places of parameters whose weight or moments share memory with those of another, or with each other."""
+    spans = sorted(
+        (*fused.span(x), group, i)
+        for group, group_step in enumerate(group_steps)
+        for i, w in enumerate(group_step.weights)
+        if w.numel() and type(w) in (Tensor, Parameter) and fused.form(w.shape, w.stride(), 0) is not None
+        for x in fused.written(group_step, i)
+    )
+    found: set[tuple[int, int]] = set()
+    for (_, end, *one), (start, _, *other) in pairwise(spans):
+        if start < end:
+            found |= {(one[0], one[1]), (other[0], other[1])}
+    return found
 
 
 def _fits_cuda(group_step: GroupStep, i: int) -> bool:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tangential.algorithm import Projection, Reduction, cosine_views, radial, view_radial
+from tangential.backends.modes import keeping
 from tangential.backends.sticky import Votes
 from tangential.blocks import Blocks, RowBlocks, Run, row_blocks
 
@@ -120,4 +121,4 @@ def lay_out(shapes: Shapes, blocks: Blocks | str, device: torch.device) -> Layou
     """The layout of the stacked rows of weights of these shapes; built once: a step copies nothing to a device."""
     if blocks == Blocks(dim=0):
         shapes = shapes[:1]  # each row is its own block, whosever it is
-    return _lay_out(shapes, blocks, device) if torch.compiler.is_compiling() else _cached(shapes, blocks, device)
+    return _cached(shapes, blocks, device) if keeping() else _lay_out(shapes, blocks, device)

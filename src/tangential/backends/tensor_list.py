@@ -54,9 +54,13 @@ class TensorList:
     def __mul__(self, other: Any) -> TensorList:
         if isinstance(other, TensorList):
             return _passing(torch._foreach_mul(self.bare, other.bare), self.factor * other.factor)
-        if isinstance(other, Tensor):
-            return _passing(torch._foreach_mul(self.bare, other), self.factor)
-        return TensorList(self.bare, self.factor * other, passing=self._passing)
+        return self.scaled(other)
+
+    def scaled(self, by: float | Tensor) -> TensorList:
+        """The product with a number or a 0-d tensor. `torch.compile` traces this, but no operator with a tensor."""
+        if isinstance(by, Tensor):
+            return _passing(torch._foreach_mul(self.bare, by), self.factor)
+        return TensorList(self.bare, self.factor * by, passing=self._passing)
 
     def __truediv__(self, other: TensorList) -> TensorList:
         return _passing(torch._foreach_div(self.bare, other.bare), self.factor / other.factor)
@@ -73,14 +77,6 @@ class TensorList:
 
     def __rtruediv__(self, other: float) -> TensorList:
         return _passing(torch._foreach_reciprocal(self.bare), other / self.factor)
-
-    def __imul__(self, other: Any) -> TensorList:
-        torch._foreach_mul_(self.bare, other.tensors if isinstance(other, TensorList) else other)
-        return self
-
-    def __iadd__(self, other: TensorList) -> TensorList:
-        torch._foreach_add_(self.bare, other.bare, alpha=other.factor)
-        return self
 
 
 def _passing(tensors: Any, factor: float = 1.0) -> TensorList:

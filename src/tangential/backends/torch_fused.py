@@ -94,14 +94,15 @@ def _zeros(like: list[Tensor]) -> list[Tensor]:
     if len(like) == 1:
         return [torch.zeros_like(like[0], memory_format=torch.contiguous_format)]
     sizes = [x.numel() for x in like]
-    together = torch.zeros(sum(sizes), dtype=like[0].dtype)
+    together = torch.zeros(sum(sizes), dtype=like[0].dtype, device=like[0].device)
     return [x.view(y.shape) for x, y in zip(together.split(sizes), like, strict=True)]
 
 
 @lru_cache(maxsize=1)
 def _count(t: float) -> Tensor:
     """The step count as a tensor, as torch's function takes it."""
-    return torch.tensor(t, dtype=torch.float32, device="cpu")
+    with torch.inference_mode(False):  # it is kept
+        return torch.tensor(t, dtype=torch.float32, device="cpu")
 
 
 def _has(rule: Rule) -> bool:

@@ -64,7 +64,7 @@ class Sent:
     """Integers and floats on a device, and the pinned memory they come from, which a CUDA graph reads again."""
 
     def __init__(self, words: array[int], device: torch.device, pinned: Tensor | None = None) -> None:
-        host = torch.frombuffer(words, dtype=torch.int64) if words else torch.empty(0, dtype=torch.int64)
+        host = torch.frombuffer(words, dtype=torch.int64) if words else torch.empty(0, dtype=torch.int64, device="cpu")
         if device.type == "cuda":
             host = (pinned if pinned is not None else torch.empty_like(host, pin_memory=True)).copy_(host)
         self.host = host
