@@ -119,3 +119,26 @@ def test_without_the_library_one_warning_and_plain_torch(monkeypatch, tmp_path):
     finally:
         for cached in (cpu.library, cpu.warn_if_missing):
             cached.cache_clear()
+
+
+@pytest.mark.parametrize("state", ["no sources", "cut short", "another library"])
+def test_a_library_that_cannot_be_used_costs_speed_only(state, monkeypatch, tmp_path):
+    if state == "no sources":
+        monkeypatch.setattr(build, "SOURCES", tmp_path / "none")
+    else:
+        monkeypatch.setattr(build, "FOLDER", tmp_path)
+        if state == "cut short":
+            cpu._file().write_bytes(b"\x7fELF cut")
+        else:  # one that is loaded already, without our functions
+            monkeypatch.setattr(cpu, "_file", lambda: None)
+            monkeypatch.setattr(cpu.ctypes, "CDLL", lambda _, load=cpu.ctypes.CDLL: load(None))
+    for cached in (cpu.library, cpu.warn_if_missing, build.digest):
+        cached.cache_clear()
+    try:
+        params = weights(torch.float32)
+        with pytest.warns(RuntimeWarning, match="plain torch"):
+            run(AdamP(params), params, 1)
+    finally:
+        monkeypatch.undo()
+        for cached in (cpu.library, cpu.warn_if_missing, build.digest):
+            cached.cache_clear()

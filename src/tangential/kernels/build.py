@@ -62,7 +62,7 @@ def variants(target: str) -> tuple[str, ...]:
 def digest() -> str:
     """A name for the present sources and flags."""
     found = hashlib.sha256(" ".join(FLAGS).encode())
-    for path in sorted(SOURCES.iterdir()):
+    for path in sorted(path for path in SOURCES.iterdir() if path.suffix in (".c", ".h", ".inc")):
         found.update(path.read_bytes())
     return found.hexdigest()[:10]
 
@@ -117,7 +117,7 @@ def build_all(targets: Iterable[str], command: list[str]) -> list[Path]:
     made = [path for target in targets for path in build(target, command)]
     for path in FOLDER.iterdir():
         if digest() not in path.name:
-            path.unlink()
+            path.unlink(missing_ok=True)  # another process may clean up too
     return made
 
 

@@ -41,11 +41,11 @@ def library() -> ctypes.CDLL | None:
     """The kernel for this processor, or None where it is not there."""
     if build.host() not in build.TARGETS:
         return None
-    try:
+    try:  # no sources, a file that is cut or is none of ours, a package that is imported from a zip
         found = ctypes.CDLL(str(_file()))
-    except OSError:
+        found.tangential_step.argtypes = found.tangential_scratch.argtypes = (ctypes.POINTER(_Job),)
+    except (OSError, AttributeError):
         return None
-    found.tangential_step.argtypes = found.tangential_scratch.argtypes = (ctypes.POINTER(_Job),)
     found.tangential_step.restype = None
     found.tangential_scratch.restype = ctypes.c_int64
     return found
@@ -56,7 +56,9 @@ def why_missing() -> str | None:
     if library() is not None:
         return None
     if build.host() in build.TARGETS:
-        return f"its file {_file()} cannot be loaded; `python -m tangential.kernels` makes it, with any C compiler"
+        return (
+            f"its file in {build.FOLDER} cannot be loaded; `python -m tangential.kernels` makes it, with any C compiler"
+        )
     return f"it is built for {', '.join(build.TARGETS)}, and this is {build.host()}"
 
 
