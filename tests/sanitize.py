@@ -37,9 +37,10 @@ def main() -> int:
         build.FLAGS = (*build.FLAGS, *FLAGS)
         build.build_all([build.host()], [COMPILER])
         assert cpu.library() is not None
-        kernel = [str(TESTS / "kernels" / f"test_{name}.py") for name in ("cpu", "guesses", "scales", "values", "lists")]
+        names = ("cpu", "guesses", "scales", "values", "lists")
+        kernel = [str(TESTS / "kernels" / f"test_{name}.py") for name in names]
         others = [str(TESTS / "backends"), str(TESTS / "optimizers" / "test_state_fuzz.py")]
-        return pytest.main(["-q", "-p", "no:xdist", "-k", "kernels or fused or mutated", *kernel, *others])
+        return pytest.main(["-q", "-p", "no:xdist", "-k", "kernels or fused or tensors or mutated", *kernel, *others])
 
 
 if __name__ == "__main__":
