@@ -50,6 +50,7 @@ BAD_STATE = {
     "overflow": (put("moment", lambda m: m.double() * 1e300 * 1e300), "not finite"),
     "moment as a list": (put("moment", lambda m: m.tolist()), "is a list"),
     "moment None": (put("moment", None), "is a NoneType"),
+    "unknown entry on no device": (put("ema", torch.ones(2, device="meta")), "meta device"),
     "no moment": (drop("moment"), "is missing"),
     "no step": (drop("step"), "'step'"),
     "empty step": (put("step", torch.ones(0)), "one number"),

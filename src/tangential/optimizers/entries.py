@@ -72,7 +72,11 @@ class Entries:
             found[VOTES] = votes.to(p.device, torch.int32)
         check_votes(p, found, group, count, name)
         known = {"step", *self._moments, DECISION, VOTES}
-        return {k: v.to(p.device) if isinstance(v, Tensor) and k not in known else v for k, v in found.items()}
+        for key in [key for key, value in found.items() if key not in known and isinstance(value, Tensor)]:
+            if found[key].is_meta and not p.is_meta:
+                raise ValueError(f"{name}: {key} is on the meta device, so it holds no values")
+            found[key] = found[key].to(p.device)
+        return found
 
     def _complete(self, saved: Any, origin: Origin | None, steps: Any, name: str) -> dict[str, Any]:
         """The entries under our keys, none missing and, from another optimizer, none that would be dropped."""
