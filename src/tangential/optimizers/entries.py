@@ -72,11 +72,7 @@ class Entries:
             found[VOTES] = votes.to(p.device, torch.int32)
         check_votes(p, found, group, count, name)
         known = {"step", *self._moments, DECISION, VOTES}
-        for key in [key for key, value in found.items() if key not in known and isinstance(value, Tensor)]:
-            if found[key].is_meta and not p.is_meta:
-                raise ValueError(f"{name}: {key} is on the meta device, so it holds no values")
-            found[key] = found[key].to(p.device)
-        return found
+        return found | {k: _moved(v, p, f"{name}: {k}") for k, v in found.items() if k not in known}
 
     def _complete(self, saved: Any, origin: Origin | None, steps: Any, name: str) -> dict[str, Any]:
         """The entries under our keys, none missing and, from another optimizer, none that would be dropped."""
@@ -160,6 +156,13 @@ def _dense(value: Any, what: str, *, like: Tensor | None = None) -> Tensor:
     if value.layout != torch.strided:
         raise ValueError(f"{what} has the layout {value.layout}, must be dense")
     return value
+
+
+def _moved(value: Any, p: Tensor, what: str) -> Any:
+    """What a user keeps beside the moments, with its weight."""
+    if isinstance(value, Tensor) and value.is_meta and not p.is_meta:
+        raise ValueError(f"{what} is on the meta device, so it holds no values")
+    return value.to(p.device) if isinstance(value, Tensor) else value
 
 
 def _count(value: Any, name: str) -> float:
