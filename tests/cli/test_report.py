@@ -14,6 +14,7 @@ from rich.console import Console
 
 from support.run_folders import log, write_run
 from tangential.cli import app as cli
+from tangential.cli.options import path
 from tangential.cli.report import show
 from tangential.experiments.report.comparison import gather
 from tangential.experiments.runs.folder import find
@@ -110,3 +111,15 @@ def test_served_until_interrupted(tmp_path):
         assert process.wait(timeout=60) == 0
         assert process.stderr.read() == ""
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["train digits --smoke", "sweep digits --smoke", "toy 2d", "inspect torchvision:resnet18"]
+)
+def test_home_folder_and_empty_paths_of_every_command(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert path("~/runs") == tmp_path / "runs"
+    found = subprocess.run(
+        [sys.executable, "-m", "tangential", *command.split(), "--out="], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, "an empty path" in found.stderr) == (2, True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import typer
 
-from tangential.cli.options import THREADS, Debug, Threads
+from tangential.cli.options import THREADS, Debug, Threads, path
 from tangential.cli.terminal import console, print_line
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.tasks.adversarial import Adversarial
@@ -28,7 +28,9 @@ class Version(str, Enum):
 
 
 def attack(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder: runs/cifar10-adversarial-l2/adamp-seed0")],
+    run: Annotated[
+        Path, typer.Argument(parser=path, metavar="RUN", help="A run folder: runs/cifar10-adversarial-l2/adamp-seed0")
+    ],
     count: Annotated[int, typer.Option(min=1, help="How many images of the test set.")] = 200,
     version: Annotated[Version, typer.Option(help="Version of AutoAttack; rand is for models with randomness.")] = (
         Version.standard

@@ -9,7 +9,7 @@ import torch
 import typer
 from rich.console import Console
 
-from tangential.cli.options import Debug
+from tangential.cli.options import Debug, path
 from tangential.cli.terminal import console, print_line, table
 from tangential.experiments.runs.files import make_folder, replace_text
 from tangential.experiments.viewers.cosine_test import CosineRecord, cosine_records
@@ -27,7 +27,9 @@ def inspect(
     against_cosine: Annotated[
         int, typer.Option(metavar="STEPS", min=0, help="Train for so many steps; show where the cosine test disagrees.")
     ] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the JSON file and the HTML page.")] = Path("inspected"),
+    out: Annotated[Path, typer.Option(parser=path, help="Folder of the JSON file and the HTML page.")] = Path(
+        "inspected"
+    ),
     debug: Debug = False,
 ) -> None:
     """Find the scale-invariant weights of a model: print a table, write JSON and a page."""
@@ -44,8 +46,8 @@ def inspect(
     answer, page = out / "invariances.json", out / "invariances.html"
     replace_text(answer, found.to_json())
     save(page, model, found, records, against_cosine)
-    for path in (answer, page):
-        print_line(terminal, path)
+    for written in (answer, page):
+        print_line(terminal, written)
 
 
 def _print_cosine_test(terminal: Console, records: list[CosineRecord], steps: int) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import torch
 import typer
 
-from tangential.cli.options import THREADS, Debug
+from tangential.cli.options import THREADS, Debug, path
 from tangential.cli.terminal import console, print_line
 from tangential.experiments.runs.files import make_folder
 from tangential.experiments.runs.folder import RunFolder
@@ -21,11 +21,15 @@ PAGE = "neighbours.html"
 
 
 def neighbours(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder: runs/omniglot-proxy-anchor/adamp-seed0")],
+    run: Annotated[
+        Path, typer.Argument(parser=path, metavar="RUN", help="A run folder: runs/omniglot-proxy-anchor/adamp-seed0")
+    ],
     count: Annotated[int, typer.Option(min=1, help="How many queries to show.")] = 12,
     nearest: Annotated[int, typer.Option(min=1, help="How many neighbours of each.")] = 8,
     wrong: Annotated[bool, typer.Option("--wrong", help="Only queries whose nearest neighbour is wrong.")] = False,
-    out: Annotated[Path | None, typer.Option(help=f"The page; {PAGE} in the run folder if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=path, help=f"The page; {PAGE} in the run folder if not given.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write a page of query images and their nearest neighbours in a trained embedding."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,17 @@ THREADS = 1
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="Two steps on a few samples: a check that everything works.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads of each process.")]
+
+
+def path(text: str) -> Path:
+    """A path as it was typed, with `~` for the home folder, which a shell leaves as it is in `--out=~/runs`.
+
+    Raises:
+        typer.BadParameter: The text is empty, as that of a variable that is not set.
+    """
+    if not text:
+        raise typer.BadParameter("an empty path; give a file or a folder")
+    return Path(text).expanduser()
 
 
 def command_line() -> str:

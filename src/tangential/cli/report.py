@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tangential.cli.options import Debug
+from tangential.cli.options import Debug, path
 from tangential.cli.terminal import GAP, console, print_line, table
 from tangential.experiments.report import page, tables
 from tangential.experiments.report.comparison import Comparison, gather_folders
@@ -22,16 +22,20 @@ from tangential.experiments.runs.files import make_folder
 
 def report(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="DIR...", help="Run folders, or folders of run folders.")
+        list[Path] | None, typer.Argument(parser=path, metavar="DIR...", help="Run folders, or folders of run folders.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the page and the plots; the first DIR.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=path, help="Folder of the page and the plots; the first DIR.")
+    ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="Follow unfinished runs in a browser on this machine; write nothing.")
     ] = False,
     port: Annotated[int, typer.Option(help="Port of the server; 0 for any that is free.")] = PORT,
     tensorboard: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="TensorBoard event files of any program instead; may be repeated."),
+        typer.Option(
+            parser=path, metavar="DIR", help="TensorBoard event files of any program instead; may be repeated."
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -63,8 +67,8 @@ def show(terminal: Console, comparison: Comparison, out: Path) -> None:
         terminal.print(escaped(note), highlight=False, markup=False)
     if comparison.unfinished:
         terminal.print(f"{comparison.unfinished} unfinished runs left out", highlight=False)
-    for path in page.save(comparison, out):
-        print_line(terminal, path)
+    for written in page.save(comparison, out):
+        print_line(terminal, written)
 
 
 def follow(terminal: Console, folders: list[Path], port: int) -> None:

@@ -11,7 +11,7 @@ import torch
 import typer
 from rich.console import Console
 
-from tangential.cli.options import THREADS, Debug, Smoke, Threads
+from tangential.cli.options import THREADS, Debug, Smoke, Threads, path
 from tangential.cli.terminal import console, print_line, table
 from tangential.experiments.recipes import Recipe, choose
 from tangential.experiments.runs.environment import environment
@@ -40,7 +40,9 @@ def sweep(
         Literal["validation", "test"], typer.Option(help="Score on a split of the training data, or on the test data.")
     ] = "validation",
     storage: Annotated[str | None, typer.Option(help="Database of the trials; OUT/sweep.db.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the trials' runs; runs/RECIPE-sweep.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=path, help="Folder of the trials' runs; runs/RECIPE-sweep.")
+    ] = None,
     smoke: Smoke = False,
     heartbeat: Annotated[
         int, typer.Option(metavar="SECONDS", min=1, help="A worker without a sign for twice as long counts as dead.")
@@ -60,7 +62,7 @@ def sweep(
     chosen = replace(chosen, seeds=seeds, task=task, options=replace(chosen.options, watch_every=watch_every))
     searched = read_ranges(chosen, ranges)
     chosen.check()
-    out = (out or Path("runs") / f"{recipe}-sweep").expanduser()
+    out = out or Path("runs") / f"{recipe}-sweep"
     make_folder(out)
     torch.set_num_threads(threads)
     terminal = console()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 import typer
 
-from tangential.cli.options import THREADS, Debug
+from tangential.cli.options import THREADS, Debug, path
 from tangential.cli.terminal import console, print_line
 from tangential.experiments.runs.files import make_folder
 from tangential.paper.toys import CIRCLE, SPHERE, animation, optimizers, run_all, table
@@ -20,7 +20,7 @@ def toy(
     optimizer: Annotated[
         list[str] | None, typer.Option(help="Another optimizer, as in 'torch.optim.AdamW(lr=0.01)'; may be repeated.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the plots and the animation.")] = Path("runs/toys"),
+    out: Annotated[Path, typer.Option(parser=path, help="Folder of the plots and the animation.")] = Path("runs/toys"),
     debug: Debug = False,
 ) -> None:
     """Run the paper's optimizers, and any other, on a toy problem: a table, plots, an animation."""
@@ -33,5 +33,5 @@ def toy(
     terminal = console()
     for line in table.circle_lines(trajectories, beta=momentum) if flat else table.sphere_lines(trajectories):
         print_line(terminal, line)
-    for path in animation.save_all(trajectories, out):
-        print_line(terminal, path)
+    for written in animation.save_all(trajectories, out):
+        print_line(terminal, written)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from tangential.cli.options import THREADS, Debug, Smoke, Threads, command_line
+from tangential.cli.options import THREADS, Debug, Smoke, Threads, command_line, path
 from tangential.cli.progress import Display
 from tangential.cli.report import show
 from tangential.cli.terminal import console
@@ -35,7 +35,9 @@ def train(
     only: Annotated[
         list[str] | None, typer.Option(metavar="OPTIMIZER", help="Train only this one; may be repeated; all of them.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the runs and the report; runs/RECIPE.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=path, help="Folder of the runs and the report; runs/RECIPE.")
+    ] = None,
     smoke: Smoke = False,
     devices: Annotated[int | None, typer.Option(min=1, help="Processes on this machine, one per device; 1.")] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Machines; 1.")] = None,
