@@ -29,7 +29,7 @@ INFINITY = float("inf")
 class Sgd:
     """Algorithm 1, line 3. The buffer starts at zero, so dampening acts at the first step too.
 
-    Example:
+    Examples:
         >>> Sgd(momentum=0.5).advance(2.0, 4.0)
         (4.0,)
     """
@@ -54,7 +54,7 @@ class Adam:
 
     `t` is a float, or an array in float64: in float32, `1 - beta2**t` would be off by 1e-5 at the first steps.
 
-    Example:
+    Examples:
         >>> rule = Adam(t=1.0, betas=(0.9, 0.999), eps=0.0)
         >>> m, v = rule.advance(2.0, 0.0, 0.0)
         >>> round(rule.direction(2.0, m, v), 12)

@@ -51,7 +51,7 @@ class Blocks:
         TypeError: A field that is not an integer, or segments that are not triples of them.
         ValueError: Negative or empty cuts, segments out of order or not a whole number of blocks.
 
-    Example:
+    Examples:
         >>> Blocks(size=2).runs((4, 3))
         ((2, True), (2, True))
         >>> Blocks(segments=((1, 3, 1),)).runs((4, 3))
@@ -101,7 +101,7 @@ class Blocks:
     def smallest(self, shape: Sequence[int]) -> int:
         """Elements of the smallest invariant block of a weight of this shape, which `check` allows.
 
-        Example:
+        Examples:
             >>> Blocks(size=2).smallest((4, 3)), Blocks().smallest((5,))
             (6, 1)
         """
@@ -113,7 +113,7 @@ class Blocks:
     def spans(self, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
         """First index, and last plus one, of every invariant block; indices between segments are in none.
 
-        Example:
+        Examples:
             >>> Blocks(segments=((1, 3, 1),)).spans((4, 3))
             ((1, 2), (2, 3))
         """
@@ -171,7 +171,7 @@ def row_blocks(lengths: Sequence[int], device: torch.device | str = "cpu") -> Ro
         lengths: Rows of each block, in order.
         device: Where the rows' numbers lie.
 
-    Example:
+    Examples:
         >>> import torch
         >>> row_blocks([2, 1]).total(torch.tensor([1.0, 2.0, 4.0]))
         tensor([3., 4.])
@@ -193,7 +193,7 @@ def row_dots(a: Tensor, b: Tensor, dim: int = 0) -> Tensor:
     Returns:
         In the dtype of the tensors, and in float32 for half precision.
 
-    Example:
+    Examples:
         >>> import torch
         >>> row_dots(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.ones(2, 2), dim=1)
         tensor([4., 6.])
@@ -219,7 +219,7 @@ def chunked_row_dots(
     Returns:
         `(pairs, rows)`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> chunked_row_dots([torch.ones(3, 2)], lambda x: [(x, x), (x, x + x)])
         tensor([[2., 2., 2.],

@@ -11,7 +11,7 @@ HALF = (torch.float16, torch.bfloat16)
 def opmath_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype that arithmetic and moments of such a weight have.
 
-    Example:
+    Examples:
         >>> opmath_dtype(torch.bfloat16), opmath_dtype(torch.float64), opmath_dtype(torch.complex64)
         (torch.float32, torch.float64, torch.complex64)
     """

@@ -139,7 +139,7 @@ class ShrunkEpsilon(float):
 class Epsilons:
     """The epsilons that a model keeps in its modules' attributes.
 
-    Example:
+    Examples:
         >>> norm = nn.LayerNorm(4)
         >>> epsilons = Epsilons(norm)
         >>> epsilons.shrink(); norm.eps

@@ -18,7 +18,7 @@ from tangential.invariances.isolation import out_of_memory
 class ExampleCall:
     """How the user runs the model: `model(*args, **kwargs)`, or `forward(model, *args, **kwargs)`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> print(ExampleCall(None, (torch.zeros(4, 3),), {"mask": None}))
         model(float32[4, 3], mask=None)

@@ -64,7 +64,7 @@ def find_invariances(
         UserWarning: The model is in evaluation mode and was analysed in training mode; or weights are invariant only
             up to an epsilon that is not small here.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(288, 5))
         >>> found = find_invariances(net, torch.randn(4, 3, 8, 8))

@@ -21,7 +21,7 @@ def isolated() -> Iterator[None]:
     Inside, gradients are on. The random states are the process's, so what other threads draw meanwhile is not
     reproducible.
 
-    Example:
+    Examples:
         >>> before = torch.get_rng_state()
         >>> with isolated():
         ...     seed_everything(0)

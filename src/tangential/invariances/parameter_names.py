@@ -14,7 +14,7 @@ Numbers = tuple[int, ...]
 def unprefixed(name: str) -> str:
     """The name without what DistributedDataParallel, Fabric, FSDP, checkpoint wrappers and torch.compile put into it.
 
-    Example:
+    Examples:
         >>> unprefixed("_orig_mod.module.layer1._fsdp_wrapped_module.0.weight")
         'layer1.0.weight'
     """
@@ -31,7 +31,7 @@ def collapsed(names: Sequence[str]) -> list[tuple[str, list[int]]]:
 
     A pattern stands for exactly the names it expands to.
 
-    Example:
+    Examples:
         >>> collapsed(["a.0.w1", "a.0.w2", "a.1.w1", "a.1.w2", "b"])
         [('a.{0-1}.w{1-2}', [0, 1, 2, 3]), ('b', [4])]
     """

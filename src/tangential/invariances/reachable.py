@@ -18,7 +18,7 @@ _WITH_STATE = {"torch.nn", "torch.distributions", "torch.optim", "collections", 
 def is_foreign(thing: Any) -> bool:
     """Whether an object, class or function belongs to a package that keeps no state of the user's.
 
-    Example:
+    Examples:
         >>> import json
         >>> is_foreign(json.dumps), is_foreign(nn.ReLU()), is_foreign(nn.ReLU)
         (True, False, True)

@@ -36,7 +36,7 @@ class Invariances(Mapping[str, "Blocks | None"]):
         aliases: Further names of shared parameters and the names they stand for.
         notes: What the reader must know about the analysis.
 
-    Example:
+    Examples:
         >>> found = Invariances([Verdict("w", (8, 3), "channel", Blocks(), reason="a batch normalisation follows")])
         >>> found["module.w"]
         Blocks(dim=0, size=1, segments=None)
@@ -135,7 +135,7 @@ class Invariances(Mapping[str, "Blocks | None"]):
             TypeError: A key that belongs to the answer was given.
             ValueError: The parameters are gone, are not those that were analysed, or a pattern matches none.
 
-        Example:
+        Examples:
             >>> net = nn.Linear(2, 3)
             >>> weight, bias = Verdict("weight", (3, 2), "layer", Blocks(size=None)), Verdict("bias", (3,), "dead")
             >>> found = Invariances([weight, bias])

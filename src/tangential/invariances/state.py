@@ -46,7 +46,7 @@ class State:
     Attributes:
         tensors: The tensors on the way.
 
-    Example:
+    Examples:
         >>> seen = [1]
         >>> state = State([seen])
         >>> seen.append(2); state.restore(); seen

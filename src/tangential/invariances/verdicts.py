@@ -55,7 +55,7 @@ class Verdict:
         reason: Why, in words, where there is more to say.
         chosen: Whether the user set the blocks.
 
-    Example:
+    Examples:
         >>> Verdict("conv.weight", (8, 3, 3, 3), "channel", Blocks()).label
         'channel'
     """

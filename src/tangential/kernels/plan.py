@@ -75,7 +75,7 @@ class Run:
 def form(shape: Sequence[int], strides: Sequence[int], dim: int) -> Form | None:
     """How a weight lies in memory, or None if it has gaps or overlaps itself.
 
-    Example:
+    Examples:
         >>> form((4, 3, 2), (6, 2, 1), 1)
         Form(slabs=4, rows=3, cols=2)
         >>> form((4, 3), (1, 4), 0)

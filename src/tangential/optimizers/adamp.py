@@ -46,7 +46,7 @@ class AdamP(Projected):
         TypeError: An argument of the wrong type.
         ValueError: An argument out of range, or a parameter that cannot be stepped.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8))
         >>> optimizer = AdamP(model.parameters(), lr=1e-3, weight_decay=1e-2)

@@ -48,7 +48,7 @@ class SGDP(Projected):
         TypeError: An argument of the wrong type.
         ValueError: An argument out of range, or a parameter that cannot be stepped.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8))
         >>> optimizer = SGDP(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)

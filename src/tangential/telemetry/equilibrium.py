@@ -31,7 +31,7 @@ def sgd_rotation(*, lr: float, decay: float, momentum: float) -> float:
     Returns:
         Radians per step, root mean square.
 
-    Example:
+    Examples:
         >>> round(sgd_rotation(lr=0.1, decay=5e-4, momentum=0.9), 6)
         0.007255
     """
@@ -49,7 +49,7 @@ def adamw_rotation(*, lr: float, decay: float, beta1: float) -> float:
     Returns:
         Radians per step, root mean square.
 
-    Example:
+    Examples:
         >>> round(adamw_rotation(lr=1e-3, decay=0.1, beta1=0.9), 6)
         0.003244
     """
@@ -69,7 +69,7 @@ def projected_rotation(keep: float) -> float:
     Returns:
         Radians per step, root mean square.
 
-    Example:
+    Examples:
         >>> round(projected_rotation(1 - 1e-3), 4)
         0.0447
     """
@@ -89,7 +89,7 @@ def equilibrium_angle(optimizer: Optimizer, group: dict[str, Any], *, lr: float,
         The angle, or None for other optimizers, without weight decay, or with Nesterov momentum, dampening, amsgrad or
         settings that are tensors, for which there is no formula.
 
-    Example:
+    Examples:
         >>> w = torch.nn.Parameter(torch.ones(2, 2))
         >>> optimizer = torch.optim.AdamW([w], lr=1e-3, weight_decay=0.1)
         >>> round(equilibrium_angle(optimizer, optimizer.param_groups[0], lr=1e-3, projected=False), 6)

@@ -30,7 +30,7 @@ def json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any, int]]:
             adds the name of the file and what to do.
         OSError: The file cannot be read, which is no damage.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
         >>> _ = path.write_bytes(b'{"epoch": 1}\n{"epo')

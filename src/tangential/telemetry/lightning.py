@@ -20,7 +20,7 @@ class TelemetryCallback(Callback):
         optimizer: Which of the module's optimizers; give each its own callback.
         **settings: Those of `tangential.watch`.
 
-    Example:
+    Examples:
         >>> callback = TelemetryCallback(every=50)
         >>> trainer = Trainer(callbacks=[callback], max_epochs=1, logger=False, accelerator="cpu")
     """

@@ -40,7 +40,7 @@ def per_block(sums: Tensor) -> Tensor:
     Args:
         sums: `ww, dd, wd, gg, wg, mm, wm` of each block, in float64.
 
-    Example:
+    Examples:
         >>> quarter = torch.tensor([[4.0, 8.0, -4.0, 1.0, 0.0, 1.0, -2.0]], dtype=torch.float64).T
         >>> dict(zip(METRICS, [round(x, 4) for x in per_block(quarter).flatten().tolist()]))["angle"]
         1.5708

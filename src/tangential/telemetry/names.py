@@ -47,7 +47,7 @@ class BlocksByName:
     Raises:
         TypeError: Something else.
 
-    Example:
+    Examples:
         >>> BlocksByName({"conv.weight": Blocks()}).find("_orig_mod.module.conv.weight")
         (True, Blocks(dim=0, size=1, segments=None))
         >>> BlocksByName({"conv.weight": None}).find("conv.bias")

@@ -17,7 +17,7 @@ def are_readable(weights: Iterable[Tensor]) -> bool:
     Not of meta and fake tensors, while a step is traced into a graph, which would hold the measuring for good, or
     while a CUDA graph is captured, which nothing may wait for.
 
-    Example:
+    Examples:
         >>> are_readable([torch.ones(2)]), are_readable([torch.ones(2, device="meta")])
         (True, False)
     """

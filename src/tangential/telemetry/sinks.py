@@ -34,7 +34,7 @@ class JsonLines:
         OSError: The folder cannot be made or read.
         ValueError: The file holds something else, or is a link.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> sink = JsonLines(tempfile.mkdtemp())
         >>> sink({"step": 10, "epoch": None, "summary": {}})
@@ -227,7 +227,7 @@ def scalars(record: Record, *, weights: bool = False) -> dict[str, float]:
         record: One record.
         weights: The metrics of every weight too.
 
-    Example:
+    Examples:
         >>> scalars({"step": 1, "summary": {"norm": {"median": 2.0}}, "weights": {}})
         {'telemetry/norm/median': 2.0}
     """

@@ -15,7 +15,7 @@ class TelemetryCallback(TrainerCallback):
     Args:
         **settings: Those of `tangential.watch`; the records go to `sinks`.
 
-    Example:
+    Examples:
         >>> callback = TelemetryCallback(every=50, keep=1000)  # Trainer(..., callbacks=[callback])
     """
 

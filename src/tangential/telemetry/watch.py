@@ -222,7 +222,7 @@ def watch(
         TypeError: Not an optimizer, or another argument of the wrong type.
         ValueError: A sharded parameter, names that no parameter has, blocks that do not fit, or a number out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8))
         >>> optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)

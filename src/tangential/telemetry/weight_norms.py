@@ -23,7 +23,7 @@ def matrices(parameters: Iterable[Tensor]) -> list[Tensor]:
     Returns:
         Those with `ndim > 1`, in the same order, detached (they share memory with the parameters).
 
-    Example:
+    Examples:
         >>> [tuple(w.shape) for w in matrices(torch.nn.Linear(3, 2).parameters())]
         [(2, 3)]
     """
@@ -39,7 +39,7 @@ def directions(weights: Sequence[Tensor]) -> list[Tensor]:
     Returns:
         New tensors `w / |w|`, of the same shapes.
 
-    Example:
+    Examples:
         >>> directions([torch.tensor([[3.0, 4.0]])])
         [tensor([[0.6000, 0.8000]])]
     """
@@ -58,7 +58,7 @@ def mean_norm(weights: Sequence[Tensor]) -> Tensor:
     Raises:
         ValueError: No weight.
 
-    Example:
+    Examples:
         >>> mean_norm([torch.tensor([[3.0, 4.0]]), torch.ones(1, 1)])
         tensor(3.)
     """
@@ -80,7 +80,7 @@ def effective_step(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
     Raises:
         ValueError: No weight, or not as many before as after.
 
-    Example:
+    Examples:
         >>> effective_step(directions([torch.tensor([[2.0, 0.0]])]), directions([torch.tensor([[0.0, 5.0]])]))
         tensor(1.4142)
     """
@@ -96,7 +96,7 @@ class Movement:
     lengths of what is left are the effective steps, and the copy is filled with the new directions. So a caller whose
     weights change in steps alone calls `before` once. Nothing is read back to the host.
 
-    Example:
+    Examples:
         >>> weights = [torch.tensor([[2.0, 0.0]])]
         >>> movement = Movement()
         >>> movement.before(weights)

@@ -43,7 +43,7 @@ def cache_folder() -> Path:
 def cache_key(*parts: Key) -> str:
     """Hash of all that a cached value depends on, twelve hexadecimal digits for its name.
 
-    Example:
+    Examples:
         >>> cache_key("decoded", 1, (Path("a.png"), 200)) == cache_key("decoded", 1, (Path("a.png"), 201))
         False
     """
@@ -69,7 +69,7 @@ def cached_tensor(path: Path, compute: Callable[[], Tensor]) -> Tensor:
     Raises:
         OSError: The disk is full, the folder cannot be written, or the file cannot be opened.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "ones.pt"
         >>> torch.equal(cached_tensor(path, lambda: torch.ones(2)), cached_tensor(path, lambda: torch.zeros(2)))

@@ -31,7 +31,7 @@ class DataError(ValueError):
     error is the line that it ends with, so it is the same with workers and without. Control characters and lone
     surrogates, which names of files may have, are escaped.
 
-    Example:
+    Examples:
         >>> str(DataError("a\nb.png is empty"))
         'a\\nb.png is empty'
         >>> start = "Caught DataError in DataLoader worker process 0.\nOriginal Traceback ..."
@@ -48,7 +48,7 @@ class DataError(ValueError):
 def printable(text: object) -> str:
     r"""Text in one line: what cannot be printed is escaped.
 
-    Example:
+    Examples:
         >>> printable("a\tb\x1b[31m")
         'a\\tb\\x1b[31m'
     """
@@ -58,7 +58,7 @@ def printable(text: object) -> str:
 def reason(error: BaseException) -> str:
     r"""First line of an error, without its final colon or full stop; its class if it has no text.
 
-    Example:
+    Examples:
         >>> reason(EOFError()), reason(ValueError("cut:\nsee the file"))
         ('EOFError', 'cut')
     """
@@ -80,7 +80,7 @@ def warn_left_out(source: object, what: str, left_out: Sequence[str], *, count: 
         left_out: A line on each: its name and why.
         count: How many there are with those that were not left out.
 
-    Example:
+    Examples:
         >>> with warnings.catch_warnings(record=True, action="always") as caught:
         ...     warn_left_out("fsdd", "clips", ["a.wav (silent)"], count=9)
         >>> print(caught[0].message)

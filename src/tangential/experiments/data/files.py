@@ -150,7 +150,7 @@ def _inside(path: str, folder: str) -> bool:
 def without_suffix(name: str, suffixes: Sequence[str]) -> str:
     """Name without its ending, if that is one of these suffixes in upper or lower case; a name may have other dots.
 
-    Example:
+    Examples:
         >>> without_suffix("a_0.000_10.000.WAV", (".wav",)), without_suffix("a_0.000_10.000", (".wav",))
         ('a_0.000_10.000', 'a_0.000_10.000')
     """

@@ -31,7 +31,7 @@ def data_fingerprint(data: object) -> str | None:
 def tensor_fingerprint(*tensors: Tensor) -> str:
     """Hash of tensors: their dtypes, shapes and values, 16 hexadecimal digits.
 
-    Example:
+    Examples:
         >>> tensor_fingerprint(torch.arange(3)) == tensor_fingerprint(torch.arange(4))
         False
     """

@@ -54,7 +54,7 @@ def locate(root: str | None, *names: str, get: str, size: str) -> Path:
         ValueError: None of them is there. The line says what is missing, where to get it, its size and where to put it.
             Or a name is empty.
 
-    Example:
+    Examples:
         >>> locate("/nowhere", "mnist", get="https://yann.lecun.com/exdb/mnist", size="11 MB")
         Traceback (most recent call last):
         ...

@@ -33,7 +33,7 @@ class AdaptiveSoftmax(nn.Module):
     Raises:
         ValueError: Cut-offs that do not ascend, or lie outside the words.
 
-    Example:
+    Examples:
         >>> head = AdaptiveSoftmax(width=8, words=100, cutoffs=(10, 50))
         >>> head(torch.randn(4, 8), torch.tensor([3, 10, 99, -100])).shape
         torch.Size([4])

@@ -50,7 +50,7 @@ def resnet_backbone(*, width: int = 64, blocks: int = 2, weights: str | None = N
     Raises:
         ValueError: A size below one, or weights that cannot be read or are of another size.
 
-    Example:
+    Examples:
         >>> import torch
         >>> [tuple(map.shape[1:]) for map in resnet_backbone(width=4, blocks=1)(torch.zeros(1, 3, 64, 64))]
         [(4, 16, 16), (4, 16, 16), (8, 8, 8), (16, 4, 4), (32, 2, 2)]
@@ -91,7 +91,7 @@ def vgg16_backbone(*, width: int = 64, weights: str | None = None) -> Backbone:
     Raises:
         ValueError: A width below one, or weights that cannot be read or are of another size.
 
-    Example:
+    Examples:
         >>> import torch
         >>> [tuple(map.shape[1:]) for map in vgg16_backbone(width=2)(torch.zeros(1, 3, 60, 60))]
         [(16, 8, 8), (16, 4, 4)]

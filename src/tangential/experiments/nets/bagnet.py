@@ -24,7 +24,7 @@ def bagnet18(*, channels: int, classes: int) -> nn.Sequential:
     Raises:
         ValueError: A size below one.
 
-    Example:
+    Examples:
         >>> import torch
         >>> bagnet18(channels=3, classes=9)(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 9])

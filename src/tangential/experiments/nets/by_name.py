@@ -22,7 +22,7 @@ def by_name(*, channels: int, classes: int, name: str, **settings: Any) -> nn.Mo
     Raises:
         ValueError: An unknown name (the error lists near ones), or a setting the model does not take.
 
-    Example:
+    Examples:
         >>> by_name(channels=3, classes=7, name="resnet18").fc
         Linear(in_features=512, out_features=7, bias=True)
     """
@@ -42,7 +42,7 @@ def by_name(*, channels: int, classes: int, name: str, **settings: Any) -> nn.Mo
 def cifar_resnet18(*, channels: int, classes: int) -> nn.Module:
     """ResNet-18 of torchvision for small images: a first convolution of 3 x 3 without stride, no pooling after it.
 
-    Example:
+    Examples:
         >>> sum(weight.numel() for weight in cifar_resnet18(channels=3, classes=10).parameters())
         11173962
     """

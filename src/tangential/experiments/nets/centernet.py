@@ -205,7 +205,7 @@ def centernet(
     Raises:
         ValueError: A size that is no multiple of 32, a count below one, or weights that cannot be read.
 
-    Example:
+    Examples:
         >>> net = centernet(classes=3, size=64, width=4, blocks=1, neck=partial(plain_neck)).eval()
         >>> [found] = net(torch.zeros(1, 3, 64, 64))
         >>> found["boxes"].shape, found["scores"].shape

@@ -50,7 +50,7 @@ def gaussian_radius(height: Tensor, width: Tensor, overlap: float = 0.7) -> Tens
     Returns:
         The radii, the same shape, not rounded.
 
-    Example:
+    Examples:
         >>> round(gaussian_radius(torch.tensor(10.0), torch.tensor(20.0)).item(), 3)
         3.678
     """
@@ -77,7 +77,7 @@ def make_targets(
         shape: Height and width of the maps, in cells.
         stride: Pixels per cell.
 
-    Example:
+    Examples:
         >>> box, label = torch.tensor([[8.0, 8.0, 16.0, 12.0]]), torch.tensor([1])
         >>> targets = make_targets([box], [label], classes=2, shape=(8, 8), stride=4)
         >>> targets.cells.tolist(), targets.sizes.tolist(), targets.offsets.tolist()

@@ -24,7 +24,7 @@ POOLINGS = ("sum", "own")
 class SummedPool(nn.Module):
     """Global average plus global maximum pooling: `(batch, channels, h, w)` to `(batch, channels, 1, 1)`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> SummedPool()(torch.tensor([[[[0.0, 4.0]]]])).item()
         6.0
@@ -115,7 +115,7 @@ def embedder(
         ValueError: A size below one, an unknown pooling, a net without global average pooling to add to, or weights
             that cannot be read or do not fit.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = embedder(channels=3, dim=5, body=partial(by_name, name="resnet18"))
         >>> net(torch.rand(2, 3, 32, 32)).norm(dim=1).allclose(torch.ones(2))

@@ -49,7 +49,7 @@ class HarmonicBank(nn.Module):
     Raises:
         ValueError: A number below one, an odd `fft`, or no pitch below the highest.
 
-    Example:
+    Examples:
         >>> bank = HarmonicBank(sample_rate=16000)
         >>> bank(torch.randn(2, 16000)).shape
         torch.Size([2, 6, 128, 63])
@@ -177,7 +177,7 @@ def harmonic_net(
     Raises:
         ValueError: A size below one, other than seven pools, or pools that leave nothing of the bands.
 
-    Example:
+    Examples:
         >>> net = harmonic_net(classes=35, width=8, pools=KEYWORD_POOLS)
         >>> net.least_samples, net(torch.randn(2, 16128)).shape
         (16128, torch.Size([2, 35]))

@@ -19,7 +19,7 @@ class Normalized(nn.Module):
     Raises:
         ValueError: A standard deviation that is not positive, or two lists of different lengths.
 
-    Example:
+    Examples:
         >>> Normalized(nn.Identity(), (0.5,), (0.25,))(torch.ones(1, 1, 1, 1)).item()
         2.0
     """

@@ -26,7 +26,7 @@ def pretrained(weights: str, arch: str) -> dict[str, Tensor]:
     Raises:
         ValueError: Neither a file nor a known name, a file that holds no weights, or a name that cannot be downloaded.
 
-    Example:
+    Examples:
         >>> pretrained("IMAGENET1K_V7", "resnet18")
         Traceback (most recent call last):
         ...

@@ -26,7 +26,7 @@ class BodyAndHead(nn.Module):
     Raises:
         ValueError: It has no linear layer.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = BodyAndHead(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
         >>> [tuple(each.shape) for each in net(torch.zeros(5, 1, 2, 2))]

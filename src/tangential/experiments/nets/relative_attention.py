@@ -27,7 +27,7 @@ def waves(distances: Tensor, width: int) -> Tensor:
     Returns:
         The sinusoids, `(count, width)`.
 
-    Example:
+    Examples:
         >>> waves(torch.zeros(1), 4).tolist()
         [[0.0, 0.0, 1.0, 1.0]]
     """
@@ -49,7 +49,7 @@ def by_key(scores: Tensor) -> Tensor:
     Returns:
         The same scores, `(..., queries, keys)`. Where the key comes after the query, the value means nothing.
 
-    Example:
+    Examples:
         >>> by_key(torch.tensor([[2, 1, 0], [2, 1, 0]])).tolist()  # the first 0, and the one after it, mean nothing
         [[1, 0, 0], [2, 1, 0]]
     """

@@ -27,7 +27,7 @@ def resnet(*, channels: int, classes: int, depth: int = 8, width: int = 16) -> n
     Raises:
         ValueError: A depth that is not 6 n + 2, or a size below one.
 
-    Example:
+    Examples:
         >>> sum(weight.numel() for weight in resnet(channels=3, classes=10, depth=20).parameters())
         269722
     """

@@ -24,7 +24,7 @@ def simple_conv_net(*, channels: int, classes: int, kernel: int = 7, width: int 
     Raises:
         ValueError: An even kernel, or a size below one.
 
-    Example:
+    Examples:
         >>> import torch
         >>> simple_conv_net(channels=3, classes=10, kernel=1)(torch.zeros(2, 3, 28, 28)).shape
         torch.Size([2, 10])

@@ -23,7 +23,7 @@ def conv_net(*, channels: int, classes: int, width: int = 8) -> nn.Sequential:
     Raises:
         ValueError: A size below one.
 
-    Example:
+    Examples:
         >>> import torch
         >>> conv_net(channels=1, classes=3)(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 3])
@@ -58,7 +58,7 @@ def conv_stack(*, channels: int, classes: int, width: int = 32, depth: int = 4) 
     Raises:
         ValueError: A size below one.
 
-    Example:
+    Examples:
         >>> import torch
         >>> conv_stack(channels=1, classes=3)(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 3])

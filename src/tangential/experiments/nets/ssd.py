@@ -153,7 +153,7 @@ def ssd_vgg16(*, classes: int, size: int, width: int = 64, normed: bool = False,
     Raises:
         ValueError: Another size, a count below one, or weights that cannot be read.
 
-    Example:
+    Examples:
         >>> net = ssd_vgg16(classes=3, size=300, width=2)
         >>> [tuple(map.shape[1:]) for map in net.backbone(torch.zeros(2, 3, 300, 300)).values()]
         [(16, 38, 38), (32, 19, 19), (16, 10, 10), (8, 5, 5), (8, 3, 3), (8, 1, 1)]
@@ -196,7 +196,7 @@ def ssd_resnet(*, classes: int, size: int, width: int = 64, blocks: int = 2, wei
     Raises:
         ValueError: A size below 64, a count below one, or weights that cannot be read.
 
-    Example:
+    Examples:
         >>> net = ssd_resnet(classes=3, size=64, width=4, blocks=1)
         >>> [tuple(map.shape[1:]) for map in net.backbone(torch.zeros(2, 3, 64, 64)).values()]
         [(8, 8, 8), (16, 4, 4), (32, 2, 2), (32, 1, 1)]

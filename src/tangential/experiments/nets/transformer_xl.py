@@ -250,7 +250,7 @@ def transformer_xl(
     Raises:
         ValueError: A size below one, an odd width, or cut-offs outside the vocabulary.
 
-    Example:
+    Examples:
         >>> net = transformer_xl(vocabulary=10, layers=2, width=8, heads=2, head_width=4, inner=16)
         >>> tokens = torch.tensor([[1, 2, 3, 4]])
         >>> net(tokens[:, :-1], tokens[:, 1:]).shape

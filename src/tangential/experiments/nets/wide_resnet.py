@@ -30,7 +30,7 @@ def wide_resnet(
     Raises:
         ValueError: A depth that is not 6 n + 4, a size below one or an unknown shortcut.
 
-    Example:
+    Examples:
         >>> sum(weight.numel() for weight in wide_resnet(channels=3, classes=10, depth=16, width=1).parameters())
         175066
     """

@@ -33,7 +33,7 @@ def choose(name: str, settings: Iterable[str] = (), *, smoke: bool = False) -> R
     Raises:
         ValueError: No such recipe, or an override that is refused.
 
-    Example:
+    Examples:
         >>> choose("digits", ["epochs=3"]).epochs
         3
     """

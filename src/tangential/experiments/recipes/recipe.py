@@ -149,7 +149,7 @@ def _content(data: Any) -> Any:
 def sgd_pair(**settings: Any) -> dict[str, partial[Optimizer]]:
     """SGD and SGDP with the same settings, as the paper compares them.
 
-    Example:
+    Examples:
         >>> {name: make.keywords for name, make in sgd_pair(lr=0.1).items()}
         {'sgd': {'lr': 0.1}, 'sgdp': {'lr': 0.1}}
     """
@@ -159,7 +159,7 @@ def sgd_pair(**settings: Any) -> dict[str, partial[Optimizer]]:
 def adam_pair(**settings: Any) -> dict[str, partial[Optimizer]]:
     """AdamW and AdamP with the same settings, as the paper compares them.
 
-    Example:
+    Examples:
         >>> {name: make.keywords for name, make in adam_pair(lr=1e-3).items()}
         {'adamw': {'lr': 0.001}, 'adamp': {'lr': 0.001}}
     """
@@ -173,7 +173,7 @@ def paper_numbers(source: str, **values: float) -> dict[str, PaperNumber]:
         source: Where they stand: `v1, table 1`.
         values: The number of each optimizer, as the headline shows it.
 
-    Example:
+    Examples:
         >>> paper_numbers("v1, table 1", sgd=70.28)["sgd"].value
         70.28
     """

@@ -154,7 +154,7 @@ def gather(runs: Iterable[RunFolder], *, follow: bool = False, skip_broken: bool
 def is_loss(key: str) -> bool:
     """Whether a quantity is a loss, which every task has, and not the score that the task is about.
 
-    Example:
+    Examples:
         >>> is_loss("test_loss"), is_loss("test_accuracy")
         (True, False)
     """

@@ -92,7 +92,7 @@ def curve(key: str, headlines: Mapping[str, Headline] | None = None) -> Curve:
         key: Its name in the metrics.
         headlines: How tasks show the scores they are about, as `Comparison.headlines` has it.
 
-    Example:
+    Examples:
         >>> curve("test_accuracy").axis, curve("eval/f1").title, curve("test_perplexity").higher_is_better
         ('test accuracy (%)', 'eval/f1', False)
         >>> curve("test_bits", {"test_bits": Headline("bits", "bits per byte", 1.4, False)}).axis

@@ -48,7 +48,7 @@ def banded(series: Sequence[Series], *, points: int = POINTS) -> Band:
     Returns:
         The band; with more x than `points` each of its points stands for a stretch of them, at the stretch's end.
 
-    Example:
+    Examples:
         >>> band = banded([Series(np.array([1, 2]), np.array([3.0, 5.0])), Series(np.array([1]), np.array([1.0]))])
         >>> band.mean.tolist(), band.low.tolist(), band.high.tolist()
         ([2.0, 5.0], [1.0, 5.0], [3.0, 5.0])
@@ -62,7 +62,7 @@ def banded(series: Sequence[Series], *, points: int = POINTS) -> Band:
 def stretches(length: int, count: int) -> Array:
     """Starts of at most `count` stretches that `length` points are cut into, as evenly as possible.
 
-    Example:
+    Examples:
         >>> stretches(7, 3).tolist()
         [0, 2, 4]
     """

@@ -42,7 +42,7 @@ def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000) -> t
     Returns:
         Lower and upper end; NaN if there is no interval. With a handful of values it is somewhat too narrow.
 
-    Example:
+    Examples:
         >>> low, high = bootstrap_interval([1.0, 2.0, 3.0])
         >>> 1.0 <= low < 2.0 < high <= 3.0
         True

@@ -11,7 +11,7 @@ def escaped(text: str) -> str:
     Whatever is printed passes through here. A name in a file may come from a stranger; raw, an escape sequence in it
     could clear the screen, rename the window or hide what follows.
 
-    Example:
+    Examples:
         >>> print(escaped("sgd\x1b[2J\r\n and café"))
         sgd\x1b[2J\r\n and café
     """
@@ -29,7 +29,7 @@ def _escaped_character(character: str) -> str:
 def shortened(name: str, most: int) -> str:
     """Cut a long name to so many characters; the end stays, where the optimizer's name stands.
 
-    Example:
+    Examples:
         >>> shortened("runs/2026/sgdp", 8)
         '…26/sgdp'
     """

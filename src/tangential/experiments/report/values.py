@@ -23,7 +23,7 @@ _INT64 = 1 << 63
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a finite number within the bounds of a measurement; true and false are none.
 
-    Example:
+    Examples:
         >>> is_number(0.5), is_number(True), is_number(float("nan")), is_number(10**400)
         (True, False, False, False)
     """
@@ -33,7 +33,7 @@ def is_number(value: Any) -> TypeGuard[float]:
 def is_count(value: Any) -> TypeGuard[int]:
     """Whether a value is an integer that NumPy holds: a seed, an epoch, a step.
 
-    Example:
+    Examples:
         >>> is_count(3), is_count(True), is_count(3.0), is_count(1 << 70)
         (True, False, False, False)
     """
@@ -43,7 +43,7 @@ def is_count(value: Any) -> TypeGuard[int]:
 def check_depth(value: Any) -> None:
     """Raise ValueError for lists and objects that are nested too deeply.
 
-    Example:
+    Examples:
         >>> check_depth([[["deep"]]])
     """
     level: list[Any] = [value]
@@ -63,7 +63,7 @@ def _inside(value: Any) -> Iterable[Any]:
 def finite_or_none(values: np.ndarray, digits: int) -> list[float | None]:
     """Numbers for JSON, rounded to significant digits; it has none for NaN and infinity.
 
-    Example:
+    Examples:
         >>> finite_or_none(np.array([0.123456, np.nan]), digits=3)
         [0.123, None]
     """

@@ -67,7 +67,7 @@ def scored_weights(state: dict[str, Any]) -> dict[str, Any]:
     Args:
         state: A checkpoint.
 
-    Example:
+    Examples:
         >>> scored_weights({"model": {"weight": 1}, "average": {"n_averaged": 9, "module.weight": 2}})
         {'weight': 2}
     """

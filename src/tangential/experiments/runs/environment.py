@@ -19,7 +19,7 @@ def environment(*, command: str, threads: int) -> dict[str, Any]:
     Returns:
         Versions, platform, number of CPUs, the git commit of the current folder if it has one, and the arguments.
 
-    Example:
+    Examples:
         >>> environment(command="tangential train digits", threads=1)["command"]
         'tangential train digits'
     """

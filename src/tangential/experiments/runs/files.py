@@ -35,7 +35,7 @@ _FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW
 def corrupt(path: Path, why: str) -> ValueError:
     """Error for a file of a run folder that cannot be used.
 
-    Example:
+    Examples:
         >>> str(corrupt(Path("runs/sgd-seed0/settings.json"), "it is empty"))
         'runs/sgd-seed0/settings.json is broken (it is empty); delete runs/sgd-seed0 to train this run again'
     """

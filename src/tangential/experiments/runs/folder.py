@@ -42,7 +42,7 @@ class RunFolder:
     Args:
         path: The folder; it need not exist yet.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> run = RunFolder(Path(tempfile.mkdtemp()) / "sgd-seed0")
         >>> run.start({"seed": 0}, {"command": "tangential train digits"})

@@ -26,7 +26,7 @@ def check_at_least(least: float, /, *, note: str = "", **values: Bounded) -> Non
     Raises:
         ValueError: A value is less, or not a number; the error names the setting, the value and the bound.
 
-    Example:
+    Examples:
         >>> check_at_least(1, width=16, limit=None, at=(1, 10))
         >>> check_at_least(1, limit=0, note="or none for all images")
         Traceback (most recent call last):

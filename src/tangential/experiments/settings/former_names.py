@@ -87,7 +87,7 @@ def current_names(settings: Any) -> Any:
         The same with every name replaced that `FORMER` or `FORMER_FIELDS` has, and with the fields of `ADDED_FIELDS`;
         present names and fields stay.
 
-    Example:
+    Examples:
         >>> current_names({"class": "tangential.thawing.thawing", "arguments": {"every": 0.1}})["class"]
         'tangential.experiments.training.schedules.step_decay'
     """

@@ -38,7 +38,7 @@ def override(settings: S, assignment: str) -> S:
         ValueError: No `=`, an unknown field (the error lists the known ones) or a value of another type; and what the
             settings themselves raise for a value out of range.
 
-    Example:
+    Examples:
         >>> override({"optimizers": {"sgd": partial(dict, lr=0.1)}}, "optimizers.sgd.lr=1")
         {'optimizers': {'sgd': functools.partial(<class 'dict'>, lr=1.0)}}
         >>> override({"epochs": 20}, "epochs=1.5")

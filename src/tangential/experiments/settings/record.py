@@ -30,7 +30,7 @@ def describe(value: Any) -> Any:
     Raises:
         TypeError: A value of a kind that has no such form.
 
-    Example:
+    Examples:
         >>> from statistics import NormalDist
         >>> describe({"betas": (0.9, 0.99)})
         {'betas': [0.9, 0.99]}
@@ -67,7 +67,7 @@ def as_recorded(value: Any, recorded: Any, where: Path) -> Any:
     Raises:
         ValueError: The classes differ.
 
-    Example:
+    Examples:
         >>> as_recorded(partial(dict, a=1), describe(partial(dict, a=2)), Path("runs/x")).keywords
         {'a': 2}
     """
@@ -96,7 +96,7 @@ def differences(found: Any, asked: Any, name: str = "") -> Iterator[str]:
         asked: The record to compare it with.
         name: The path of both.
 
-    Example:
+    Examples:
         >>> list(differences({"lr": 0.1, "defaults": {}}, {"lr": 0.2, "defaults": {"eps": 0.0}}))
         ['lr: 0.1 there, 0.2 asked']
     """

@@ -56,7 +56,7 @@ class Range:
 def is_range(assignment: str) -> bool:
     """Whether an assignment is a range or a list of choices, not one value.
 
-    Example:
+    Examples:
         >>> is_range("epochs=5"), is_range("optimizers.sgd.lr=0.01..1"), is_range("batch_size=32|64")
         (False, True, True)
     """

@@ -40,7 +40,7 @@ def open_storage(where: str | Path, *, heartbeat: int) -> RDBStorage:
     Raises:
         ValueError: The database cannot be used; the error says why in one line.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp()) / "lr?1"
         >>> folder.mkdir()

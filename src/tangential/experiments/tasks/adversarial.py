@@ -33,7 +33,7 @@ class Adversarial:
         normalize: Whether the network normalises its images by the data's mean and deviation; the paper's does not.
         workers: Worker processes of the dataloader; 0 loads in the main process.
 
-    Example:
+    Examples:
         >>> task = Adversarial(data=Gratings(side=8), net=partial(wide_resnet, depth=10, width=1))
         >>> batch = next(iter(task.batches("train", batch_size=4)))
         >>> task.loss(task.model(), batch).shape

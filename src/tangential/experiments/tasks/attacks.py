@@ -69,7 +69,7 @@ def attacked(
     Returns:
         Images within the ball around the given ones and within 0 to 1.
 
-    Example:
+    Examples:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
         >>> images = torch.full((3, 1, 2, 2), 0.5)
         >>> changed = attacked(model, images, torch.tensor([0, 1, 0]), Attack(radius=0.1, step=0.1, steps=2))

@@ -138,7 +138,7 @@ class Keyword(_Audio):
     Raises:
         ValueError: A number below one.
 
-    Example:
+    Examples:
         >>> from tangential.experiments.nets.harmonic import KEYWORD_POOLS
         >>> task = Keyword(net=partial(harmonic_net, width=4, pools=KEYWORD_POOLS), samples=16128, chunks=1)
         >>> task.loss(task.model(), next(iter(task.batches("train", batch_size=4)))).shape
@@ -183,7 +183,7 @@ class Tagging(_Audio):
     Raises:
         ValueError: A threshold outside 0 to 1, or a number below one.
 
-    Example:
+    Examples:
         >>> task = Tagging().smoke()
         >>> task.loss(task.model(), next(iter(task.batches("train", batch_size=4)))).shape
         torch.Size([])
@@ -232,7 +232,7 @@ def areas(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
     Raises:
         ValueError: No tag has both clips with it and without it, or torchmetrics is not installed.
 
-    Example:
+    Examples:
         >>> areas(torch.tensor([[0.9], [0.1], [0.2]]), torch.tensor([[1.0], [0.0], [0.0]]))
         {'roc_auc': 1.0, 'pr_auc': 1.0}
     """
@@ -251,7 +251,7 @@ def areas(probabilities: Tensor, targets: Tensor) -> dict[str, float]:
 def sample_f1(predicted: Tensor, targets: Tensor) -> float:
     """Mean over the clips of the F1 of their predicted tags; 0 for a clip of which no tag was found.
 
-    Example:
+    Examples:
         >>> sample_f1(torch.tensor([[True, True], [True, False]]), torch.tensor([[1.0, 1.0], [0.0, 1.0]]))
         0.5
     """

@@ -37,7 +37,7 @@ def coco_precision(found: Sequence[Boxes], truths: Sequence[Boxes]) -> dict[str,
     Raises:
         ValueError: No image has an object that counts, or the extra `detection` is not installed.
 
-    Example:
+    Examples:
         >>> box = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
         >>> truth = {"boxes": box, "labels": torch.tensor([1])}
         >>> coco_precision([truth | {"scores": torch.tensor([0.9])}], [truth])

@@ -54,7 +54,7 @@ class Bias:
     Raises:
         ValueError: A bandwidth that is not positive.
 
-    Example:
+    Examples:
         >>> task = Bias().smoke()
         >>> [objective.name for objective in task.objectives(task.model())]
         ['g', 'f']

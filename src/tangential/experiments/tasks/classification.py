@@ -36,7 +36,7 @@ class Classification:
     Raises:
         ValueError: A share outside 0 to 1, or a negative number.
 
-    Example:
+    Examples:
         >>> task = Classification(data=Digits(limit=32))
         >>> images, classes = next(iter(task.batches("train", batch_size=8)))
         >>> images.shape, task.model()(images).shape

@@ -40,7 +40,7 @@ class Detection:
         headline: The metric that the comparison is about.
         workers: Worker processes of the dataloader; 0 loads in the main process.
 
-    Example:
+    Examples:
         >>> from tangential.experiments.nets.centernet import plain_neck
         >>> net = partial(centernet, width=4, blocks=1, neck=partial(plain_neck))
         >>> task = Detection(data=Shapes(), view=SquareView(size=64), net=net)

@@ -19,7 +19,7 @@ B = TypeVar("B")
 def all_finite(*values: Tensor) -> bool:
     """Whether no element of the tensors is NaN or infinite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> all_finite(torch.ones(2), torch.tensor([1.0, torch.inf]))
         False
@@ -34,7 +34,7 @@ def number_correct(logits: Tensor, classes: Tensor) -> float:
         logits: `(batch, classes)`.
         classes: `(batch,)`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> number_correct(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([1, 0]))
         1.0
@@ -50,7 +50,7 @@ def at_least_one(batches: Iterable[B]) -> Iterator[B]:
     Raises:
         ValueError: There are none.
 
-    Example:
+    Examples:
         >>> list(at_least_one([1, 2]))
         [1, 2]
     """
@@ -65,7 +65,7 @@ def at_least_one(batches: Iterable[B]) -> Iterator[B]:
 def undefined(names: Iterable[str]) -> dict[str, float]:
     """Metrics that are all NaN.
 
-    Example:
+    Examples:
         >>> undefined(["ap"])
         {'ap': nan}
     """

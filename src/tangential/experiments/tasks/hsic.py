@@ -31,7 +31,7 @@ def hsic(x: Tensor, y: Tensor, *, bandwidth: float | None = 1.0) -> Tensor:
     Raises:
         ValueError: Fewer than four samples, or different numbers of them.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0]])
         >>> bool(hsic(x, x) > 0.05)
         True

@@ -42,7 +42,7 @@ class Language:
     Raises:
         ValueError: A length or a number of streams below one.
 
-    Example:
+    Examples:
         >>> net = partial(transformer_xl, layers=1, width=8, heads=2, head_width=4, inner=16)
         >>> task = Language(data=SyntheticText(), net=net, length=8)
         >>> segment = next(iter(task.batches("train", batch_size=4)))

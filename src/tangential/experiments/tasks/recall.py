@@ -51,7 +51,7 @@ def recall(
     Raises:
         ValueError: No query has another image of its class, or a K or block is below one.
 
-    Example:
+    Examples:
         >>> points = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
         >>> recall(points, torch.tensor([0, 1, 0]), at=(1, 2))
         [0.0, 1.0]
@@ -119,7 +119,7 @@ def nearest(queries: Tensor, gallery: Tensor, count: int, *, without: Tensor | N
     Raises:
         ValueError: A vector is not finite, so that nothing is nearest.
 
-    Example:
+    Examples:
         >>> nearest(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]]), 1)[1].tolist()
         [[1]]
     """

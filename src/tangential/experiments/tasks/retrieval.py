@@ -44,7 +44,7 @@ class Retrieval:
     Raises:
         ValueError: A number that is negative, or K below one.
 
-    Example:
+    Examples:
         >>> task = Retrieval().smoke()
         >>> images, classes = next(iter(task.batches("train", batch_size=8)))
         >>> task.model()(images).shape

@@ -54,7 +54,7 @@ def check_data(folder: RunFolder, datasets: Mapping[str, Any]) -> None:
 def identity(data: Any) -> dict[str, Any]:
     """Number of samples and fingerprint of a dataset, each None where it has none.
 
-    Example:
+    Examples:
         >>> identity(TensorDataset(torch.zeros(3)))["samples"]
         3
     """

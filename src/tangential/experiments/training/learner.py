@@ -147,7 +147,7 @@ def first_affected(model: nn.Module) -> str:
     Returns:
         A phrase, empty if everything is finite.
 
-    Example:
+    Examples:
         >>> net = nn.Linear(2, 1)
         >>> net.weight.grad = torch.tensor([[1.0, float("inf")]])
         >>> first_affected(net)

@@ -34,7 +34,7 @@ class TrainingOptions:
     Raises:
         ValueError: A number out of range, or an unknown precision.
 
-    Example:
+    Examples:
         >>> TrainingOptions(clip_norm=0)
         Traceback (most recent call last):
         ...

@@ -31,7 +31,7 @@ def cosine(optimizer: Optimizer, steps: int, *, end: float = 0.01, warmup: float
     Raises:
         ValueError: A share outside 0 to 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
         >>> schedule = cosine(optimizer, 2, end=0.5)
@@ -51,7 +51,7 @@ def linear(optimizer: Optimizer, steps: int, *, end: float = 0.0, warmup: float 
     Raises:
         ValueError: A share outside 0 to 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> schedule = linear(torch.optim.SGD([torch.zeros(1)], lr=0.1), 4, warmup=0.5)
         >>> schedule.get_last_lr()
@@ -67,7 +67,7 @@ def constant(optimizer: Optimizer, steps: int, *, warmup: float = 0.0) -> Lambda
     Raises:
         ValueError: A share outside 0 to 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> constant(torch.optim.SGD([torch.zeros(1)], lr=0.1), 4).get_last_lr()
         [0.1]
@@ -90,7 +90,7 @@ def multistep(
     Raises:
         ValueError: A share outside 0 to 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
         >>> schedule = multistep(optimizer, 4, at=(0.5,), factor=0.1)
@@ -133,7 +133,7 @@ def step_decay(
     Raises:
         ValueError: A share outside 0 to 1, or no interval.
 
-    Example:
+    Examples:
         >>> import torch
         >>> groups = [{"params": [torch.zeros(1)]}, {"params": [torch.zeros(1)], "pretrained": True}]
         >>> optimizer = torch.optim.SGD(groups, lr=1.0)

@@ -15,7 +15,7 @@ class Stopped(BaseException):
     Args:
         signum: The signal.
 
-    Example:
+    Examples:
         >>> str(Stopped(signal.SIGTERM)), Stopped(signal.SIGTERM).code
         ('terminated', 143)
     """

@@ -17,7 +17,7 @@ class StepClock:
     Args:
         device: Where the steps run.
 
-    Example:
+    Examples:
         >>> clock = StepClock(torch.device("cpu"))
         >>> with clock:
         ...     pass

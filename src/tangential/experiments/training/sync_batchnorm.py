@@ -82,7 +82,7 @@ def share_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     Raises:
         ValueError: A subclass of BatchNorm, which does more than BatchNorm and cannot be replaced.
 
-    Example:
+    Examples:
         >>> model = share_batch_norm(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), torch.device("cpu"))
         >>> type(model[1]).__name__, list(model.state_dict())[2]
         ('SharedBatchNorm', '1.weight')

@@ -71,7 +71,7 @@ class CosineRecord:
 def cosine_view(w: Tensor, g: Tensor) -> str:
     """The view that passes the paper's cosine test on a weight and its gradient: "channel", "layer" or "none".
 
-    Example:
+    Examples:
         >>> cosine_view(torch.eye(2), torch.eye(2).flip(0)), cosine_view(torch.eye(2), torch.eye(2))
         ('channel', 'none')
     """

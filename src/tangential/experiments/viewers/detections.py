@@ -132,7 +132,7 @@ def output_paths(images: Sequence[AnnotatedImage], out: Path) -> list[Path]:
     Raises:
         ValueError: A file is one of the images, which would be overwritten.
 
-    Example:
+    Examples:
         >>> images = [AnnotatedImage(Path(name), (0, 0), ()) for name in ("a/1.jpg", "b/1.png", "1-2.png")]
         >>> [path.name for path in output_paths(images, Path("out"))]
         ['1.png', '1-2.png', '1-2-2.png']

@@ -38,7 +38,7 @@ def load(spec: str, settings: Mapping[str, Any], batch: Sequence[int] | None) ->
     Raises:
         ValueError: A name, setting, file or shape that cannot be used.
 
-    Example:
+    Examples:
         >>> parse_shape("8x3x64x64")
         (8, 3, 64, 64)
     """
@@ -74,7 +74,7 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: A piece without `=`.
 
-    Example:
+    Examples:
         >>> parse_settings(["qk_norm=True", "num_classes=10", "act=gelu"])
         {'qk_norm': True, 'num_classes': 10, 'act': 'gelu'}
     """

@@ -47,7 +47,7 @@ def save(path: Path, title: str, task: Retrieval, found: Retrieved, *, only_wron
 def data_uri(image: Tensor) -> str:
     """Data URI of an image `(channels, height, width)` from 0 to 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> data_uri(torch.zeros(1, 2, 2))[:22]
         'data:image/png;base64,'

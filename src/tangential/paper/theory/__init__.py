@@ -40,7 +40,7 @@ def checks() -> Iterator[Check]:
     Yields:
         The checks, one by one as they are done; about ten seconds in all.
 
-    Example:
+    Examples:
         >>> next(checks()).verdict
         'holds'
     """

@@ -22,7 +22,7 @@ def projected(loss: Loss, make: Make = settings.PROJECTED_ADAMP) -> Check:
     Returns:
         The check.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> projected(linear_model()).holds
         True
@@ -41,7 +41,7 @@ def identity(loss: Loss, make: Make = settings.ADAM) -> Check:
     Returns:
         The check.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> identity(linear_model()).holds
         True
@@ -67,7 +67,7 @@ def lemma_2_2_differs(loss: Loss, make: Make = settings.ADAM_WITHOUT_MOMENTUM) -
     Returns:
         The check, which holds if prediction and measurement differ by more than 1 %.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> lemma_2_2_differs(linear_model()).verdict
         'differs, as stated'

@@ -26,7 +26,7 @@ class Check:
         statistical: The statement is about an average over noise; it holds up to sampling error.
         note: Assumptions, and how the check meets them.
 
-    Example:
+    Examples:
         >>> Check(law="1 + 1", formula="2", subject="numbers", predicted=2.0, measured=2.0, error=0.0).verdict
         'holds'
     """
@@ -67,7 +67,7 @@ def largest_error(predicted: Tensor, measured: Tensor) -> float:
     Returns:
         The error of the worst block at its worst step; infinity where nothing was measured but a prediction made.
 
-    Example:
+    Examples:
         >>> import torch
         >>> largest_error(torch.tensor([[1.0], [2.5]]), torch.tensor([[1.0], [2.0]]))
         0.25

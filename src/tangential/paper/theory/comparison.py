@@ -32,7 +32,7 @@ def corollary_2_3(beta: float, *, plain: Make | None = None, heavy: Make | None 
     Returns:
         The check; its error is that of the ratio or of the assumption, whichever is larger.
 
-    Example:
+    Examples:
         >>> check = corollary_2_3(0.5)
         >>> round(check.predicted, 9), round(check.measured, 9)
         (3.0, 3.0)

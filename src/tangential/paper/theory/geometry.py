@@ -32,7 +32,7 @@ def orthogonality(loss: Loss) -> Check:
     Returns:
         The check; its error is the largest `|cos(w, g)|`.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> orthogonality(linear_model()).holds
         True
@@ -60,7 +60,7 @@ def scaling(loss: Loss) -> Check:
     Returns:
         The check.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> scaling(linear_model()).holds
         True
@@ -91,7 +91,7 @@ def step_length(loss: Loss) -> Check:
     Returns:
         The check of `telemetry.effective_step`.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> step_length(linear_model()).holds
         True
@@ -127,7 +127,7 @@ def proposition_3_1(loss: Loss, make: Make = UNDECAYED_SGDP) -> Check:
     Returns:
         The check.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> proposition_3_1(linear_model()).holds
         True
@@ -165,7 +165,7 @@ def proposition_3_1_adamp(loss: Loss) -> Check:
     Returns:
         The check.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> proposition_3_1_adamp(linear_model()).holds
         True
@@ -183,7 +183,7 @@ def angles(a: Rows, b: Rows) -> Tensor:
     Returns:
         One angle per row.
 
-    Example:
+    Examples:
         >>> angles([torch.tensor([[1.0, 0.0]])], [torch.tensor([[0.0, 2.0]])])
         tensor([1.5708])
     """

@@ -28,7 +28,7 @@ def gradient_descent(start: Tensor, gg: Tensor, *, lr: float) -> Tensor:
     Returns:
         `|w_t|^2`, `(steps + 1, blocks)`.
 
-    Example:
+    Examples:
         >>> gradient_descent(torch.ones(1), torch.tensor([[1.0], [4.0]]), lr=1.0).flatten().tolist()
         [1.0, 2.0, 6.0]
     """
@@ -47,7 +47,7 @@ def momentum(start: Tensor, pp: Tensor, *, lr: float, beta: float) -> Tensor:
     Returns:
         `|w_t|^2`, `(steps + 1, blocks)`.
 
-    Example:
+    Examples:
         >>> momentum(torch.ones(1), torch.tensor([[1.0], [4.0]]), lr=1.0, beta=0.5).flatten().tolist()
         [1.0, 2.0, 7.0]
     """
@@ -67,7 +67,7 @@ def decoupled_decay(start: Tensor, pp: Tensor, *, lr: float, beta: float, keep: 
     Returns:
         `|w_t|^2`, `(steps + 1, blocks)`.
 
-    Example:
+    Examples:
         >>> decoupled_decay(torch.ones(1), torch.tensor([[1.0]]), lr=1.0, beta=0.5, keep=0.5).flatten().tolist()
         [1.0, 1.25]
     """
@@ -91,7 +91,7 @@ def nesterov(start: Tensor, dd: Tensor, db: Tensor, *, lr: float, beta: float) -
     Returns:
         `|w_t|^2`, `(steps + 1, blocks)`.
 
-    Example:
+    Examples:
         >>> ones = torch.ones(2, 1)
         >>> nesterov(ones[0], ones, ones, lr=1.0, beta=0.5).flatten().tolist()
         [1.0, 2.0, 3.5]
@@ -118,7 +118,7 @@ def coupled_decay(start: Tensor, pp: Tensor, *, lr: float, beta: float, decay: f
     Returns:
         `|w_t|^2`, `(steps + 1, blocks)`.
 
-    Example:
+    Examples:
         >>> coupled_decay(torch.ones(1), torch.tensor([[1.0]]), lr=1.0, beta=0.5, decay=0.5).flatten().tolist()
         [1.0, 1.0]
     """
@@ -142,7 +142,7 @@ def projected(start: Tensor, qq: Tensor, *, lr: float, keep: float) -> Tensor:
     Returns:
         `|w_t|^2`, `(steps + 1, blocks)`.
 
-    Example:
+    Examples:
         >>> projected(torch.ones(1), torch.tensor([[1.0]]), lr=1.0, keep=0.5).flatten().tolist()
         [1.0, 1.25]
     """
@@ -161,7 +161,7 @@ def any_update(start: Tensor, uu: Tensor, wu: Tensor, *, lr: float) -> Tensor:
     Returns:
         `|w_t|^2`, `(steps + 1, blocks)`.
 
-    Example:
+    Examples:
         >>> any_update(torch.ones(1), torch.tensor([[1.0]]), torch.tensor([[1.0]]), lr=1.0).flatten().tolist()
         [1.0, 0.0]
     """
@@ -181,7 +181,7 @@ def growth_ratio(beta: float) -> float:
     Raises:
         ValueError: A momentum outside [0, 1).
 
-    Example:
+    Examples:
         >>> round(growth_ratio(0.9), 12)
         19.0
     """
@@ -199,7 +199,7 @@ def orthogonal_step(ratio: Tensor) -> Tensor:
     Returns:
         The same shape.
 
-    Example:
+    Examples:
         >>> f"{orthogonal_step(torch.tensor(1.0)).item():.4f}"
         '0.7654'
     """

@@ -48,7 +48,7 @@ def linear_model(classes: int = 5, features: int = 12, batch: int = 16) -> Loss:
     Returns:
         The loss; the same one every time.
 
-    Example:
+    Examples:
         >>> loss = linear_model()
         >>> before = loss(0).item()
         >>> with torch.no_grad():
@@ -77,7 +77,7 @@ def conv_net(channels: int = 2, classes: int = 3, width: int = 4, batch: int = 8
     Returns:
         The loss; the same one every time.
 
-    Example:
+    Examples:
         >>> [tuple(w.shape) for w in conv_net().weights]
         [(4, 2, 3, 3), (6, 4, 3, 3)]
     """
@@ -120,7 +120,7 @@ def noise(blocks: int = 32, elements: int = 64) -> Loss:
     Returns:
         The loss; the same one every time.
 
-    Example:
+    Examples:
         >>> noise().weights[0].shape
         torch.Size([32, 64])
     """

@@ -32,7 +32,7 @@ def lemma_2_1(loss: Loss, make: Make = settings.GRADIENT_DESCENT) -> Check:
     Returns:
         The check.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> lemma_2_1(linear_model()).holds
         True
@@ -52,7 +52,7 @@ def lemma_2_2(loss: Loss, make: Make = settings.HEAVY_BALL) -> Check:
     Returns:
         The check.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> lemma_2_2(linear_model()).holds
         True
@@ -73,7 +73,7 @@ def nesterov(loss: Loss, make: Make = settings.NESTEROV) -> Check:
     Returns:
         The check.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> nesterov(linear_model()).holds
         True
@@ -94,7 +94,7 @@ def decoupled_decay(loss: Loss, make: Make = settings.DECOUPLED) -> Check:
     Returns:
         The check.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> decoupled_decay(linear_model()).holds
         True
@@ -116,7 +116,7 @@ def coupled_decay(loss: Loss, make: Make = settings.COUPLED) -> Check:
     Returns:
         The check.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> coupled_decay(linear_model()).holds
         True
@@ -137,7 +137,7 @@ def projected_sgdp(loss: Loss, make: Make = settings.PROJECTED_SGDP) -> Check:
     Returns:
         The check.
 
-    Example:
+    Examples:
         >>> from tangential.paper.theory.losses import linear_model
         >>> projected_sgdp(linear_model()).holds
         True

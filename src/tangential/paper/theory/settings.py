@@ -34,7 +34,7 @@ ADAM_WITHOUT_MOMENTUM = partial(torch.optim.Adam, lr=ADAM_LR, betas=(0.0, BETA2)
 def plain(t: float) -> Rule:
     """The rule of gradient descent.
 
-    Example:
+    Examples:
         >>> plain(1).advance(2.0, 7.0)
         (2.0,)
     """
@@ -44,7 +44,7 @@ def plain(t: float) -> Rule:
 def heavy_ball(t: float) -> Rule:
     """The rule of momentum.
 
-    Example:
+    Examples:
         >>> heavy_ball(1).advance(2.0, 10.0)
         (11.0,)
     """
@@ -54,7 +54,7 @@ def heavy_ball(t: float) -> Rule:
 def nesterov(t: float) -> Rule:
     """The rule of Nesterov momentum.
 
-    Example:
+    Examples:
         >>> heavy_ball(1).direction(2.0, 10.0), nesterov(1).direction(2.0, 10.0)
         (10.0, 11.0)
     """
@@ -64,7 +64,7 @@ def nesterov(t: float) -> Rule:
 def adam(t: float) -> Rule:
     """The rule of Adam at step `t`.
 
-    Example:
+    Examples:
         >>> round(adam(1).direction(2.0, 0.1 * 2.0, 0.001 * 4.0), 9)
         1.0
     """
@@ -74,7 +74,7 @@ def adam(t: float) -> Rule:
 def adam_without_momentum(t: float) -> Rule:
     """The same with `beta1 = 0`.
 
-    Example:
+    Examples:
         >>> adam_without_momentum(7).advance(2.0, 5.0, 0.0)[0]
         2.0
     """

@@ -20,7 +20,7 @@ def lines(check: Check, *, after: Check | None = None) -> Iterator[str]:
     Yields:
         Lines of up to 100 characters.
 
-    Example:
+    Examples:
         >>> check = Check(law="1 + 1", formula="2", subject="two ones", predicted=2.0, measured=2.0, error=0.0)
         >>> [line.split() for line in lines(check, after=check)]
         [['two', 'ones', '2.000000', '2.000000', '0.0e+00', 'holds']]
@@ -44,7 +44,7 @@ def summary(found: Sequence[Check]) -> str:
     Returns:
         One line.
 
-    Example:
+    Examples:
         >>> check = Check(law="1 + 1", formula="3", subject="two ones", predicted=3.0, measured=2.0, error=0.5)
         >>> summary([check])
         '0 of 1 checks hold; failed: 1 + 1 (two ones)'

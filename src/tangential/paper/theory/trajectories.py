@@ -69,7 +69,7 @@ def follow(loss: Loss, make: Make, rule: Callable[[float], Rule], *, steps: int,
     Returns:
         The trajectory.
 
-    Example:
+    Examples:
         >>> from functools import partial
         >>> from tangential.paper.theory.losses import linear_model
         >>> from tangential.paper.theory.settings import plain

@@ -59,7 +59,7 @@ def on_circle(beta: float = 0.9) -> dict[str, Make]:
     Returns:
         Name to what builds it.
 
-    Example:
+    Examples:
         >>> list(on_circle())
         ['GD', 'GD + momentum', 'SGDP']
     """
@@ -78,7 +78,7 @@ def on_sphere() -> dict[str, Make]:
     Returns:
         Name to what builds it.
 
-    Example:
+    Examples:
         >>> list(on_sphere())
         ['GD + momentum', 'GD + momentum + decay', 'SGDP, projected buffer', 'SGDP']
     """
@@ -102,7 +102,7 @@ def named(text: str) -> Make:
     Raises:
         ValueError: Text that is no such call, no optimizer of that name, or settings it does not take.
 
-    Example:
+    Examples:
         >>> named("torch.optim.AdamW(lr=0.01)")([torch.zeros(2, requires_grad=True)]).defaults["lr"]
         0.01
     """

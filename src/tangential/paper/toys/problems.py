@@ -52,7 +52,7 @@ def circle(w: Tensor) -> Tensor:
     Returns:
         `(...)`, from 0 to 4.
 
-    Example:
+    Examples:
         >>> circle(torch.tensor([[0.0, -3.0], [2.0, 0.0], [0.0, 1.0]])).tolist()
         [0.0, 1.0, 4.0]
     """
@@ -68,7 +68,7 @@ def valley(w: Tensor) -> Tensor:
     Returns:
         `(...)`; zero at `(psi, phi) = (1, 1)`.
 
-    Example:
+    Examples:
         >>> w = on_sphere(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
         >>> [round(x, 6) for x in valley(7 * w).tolist()]
         [0.0, 1.0]
@@ -86,7 +86,7 @@ def on_chart(w: Tensor) -> Tensor:
     Returns:
         `(..., 2)`: psi and phi.
 
-    Example:
+    Examples:
         >>> on_chart(torch.tensor([1.0, 0.0, 0.0])).tolist()
         [0.0, 0.0]
     """
@@ -103,7 +103,7 @@ def on_sphere(chart: Tensor) -> Tensor:
     Returns:
         `(..., 3)`.
 
-    Example:
+    Examples:
         >>> on_sphere(torch.zeros(2)).tolist()
         [1.0, 0.0, 0.0]
     """

@@ -53,7 +53,7 @@ def run(toy: Toy, make: Make, *, name: str = "") -> Trajectory:
     Raises:
         FloatingPointError: A weight became infinite or NaN.
 
-    Example:
+    Examples:
         >>> from functools import partial
         >>> from tangential.paper.toys.problems import CIRCLE
         >>> trajectory = run(CIRCLE, partial(torch.optim.SGD, lr=0.01))

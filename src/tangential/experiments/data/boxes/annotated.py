@@ -63,7 +63,7 @@ def clipped(path: Path, size: tuple[int, int], things: Sequence[Thing]) -> tuple
     Returns:
         The image, and a line on each thing that was dropped.
 
-    Example:
+    Examples:
         >>> image, dropped = clipped(Path("a.jpg"), (10, 20), [Thing(1, (15, 5, 25, 9)), Thing(2, (3, 3, 3, 3))])
         >>> image.things, dropped
         ((Thing(label=1, box=(15, 5, 20, 9), ignore=False),), ['a.jpg: box (3, 3, 3, 3) of class 2 has no area'])

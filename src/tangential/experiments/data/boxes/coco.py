@@ -53,7 +53,7 @@ class Coco:
     Raises:
         ValueError: A limit below one.
 
-    Example:
+    Examples:
         >>> len(Coco().categories), Coco().categories[:2]
         (80, ('person', 'bicycle'))
     """

@@ -27,7 +27,7 @@ class Shapes:
     Raises:
         ValueError: A count below one, or a size below 32.
 
-    Example:
+    Examples:
         >>> image, target = Shapes(count=4, size=64).load("train", lambda image, target: (image, target))[0]
         >>> image.shape, target["boxes"].shape[1], sorted(set(target["labels"].tolist()) - {1, 2})
         (torch.Size([3, 64, 64]), 4, [])

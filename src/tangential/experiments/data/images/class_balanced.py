@@ -24,7 +24,7 @@ class ClassBalanced(Sampler[list[int]]):
     Raises:
         ValueError: Batches that cannot be made so, or too few images or classes for one.
 
-    Example:
+    Examples:
         >>> batches = ClassBalanced(torch.tensor([5, 5, 7, 7, 7, 9]), 4, 2, torch.Generator().manual_seed(0))
         >>> len(batches), [len(batch) for batch in batches]
         (1, [4])

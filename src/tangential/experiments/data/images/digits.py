@@ -24,7 +24,7 @@ class Digits:
     Raises:
         ValueError: A limit below one.
 
-    Example:
+    Examples:
         >>> Digits().load("train").images.shape, len(Digits(limit=16).load("test"))
         (torch.Size([1200, 1, 8, 8]), 16)
     """

@@ -68,7 +68,7 @@ class Images(Dataset[Batch]):
         marks: Further values of each image, `(count, ...)` each; fetched with it.
         augment: Changes the images of a batch as they are fetched, before the division.
 
-    Example:
+    Examples:
         >>> images = Images(torch.full((2, 1, 1, 1), 255, dtype=torch.uint8), torch.tensor([3, 4]))
         >>> images[1]
         (tensor([[[1.]]]), tensor(4))
@@ -172,7 +172,7 @@ def even(classes: Tensor, limit: int) -> Tensor:
     Returns:
         Their indices, in order.
 
-    Example:
+    Examples:
         >>> even(torch.tensor([7, 7, 7, 7, 8, 9]), 4).tolist()
         [0, 1, 4, 5]
     """

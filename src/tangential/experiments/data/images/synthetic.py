@@ -45,7 +45,7 @@ class Gratings(InMemory):
         std: What the model divides each channel by.
         limit: See `InMemory`, as for the rest.
 
-    Example:
+    Examples:
         >>> Gratings(count=4, side=8).load("train").images.shape
         torch.Size([4, 3, 8, 8])
     """
@@ -86,7 +86,7 @@ class SegmentDigits(InMemory):
         count: Images of each split.
         limit: See `InMemory`, as for the rest.
 
-    Example:
+    Examples:
         >>> SegmentDigits(count=20).load("test").classes[:12].tolist()
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
     """

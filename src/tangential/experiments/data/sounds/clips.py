@@ -37,7 +37,7 @@ class Clips(Dataset[Batch]):
         samples: Length of a window.
         chunks: Windows of each sound in testing; None for training.
 
-    Example:
+    Examples:
         >>> sounds = Sounds(torch.arange(1, 7, dtype=torch.int16), torch.tensor([6]))
         >>> waves, _ = Clips(sounds, torch.tensor([0]), torch.tensor([0]), samples=2, chunks=3).__getitems__([0])
         >>> (32768 * waves).int().tolist()

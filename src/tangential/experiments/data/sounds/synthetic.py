@@ -24,7 +24,7 @@ class Tones:
         sample_rate: Samples per second.
         several: Whether a clip has one or two tones, its target saying which, or one, its target being the class.
 
-    Example:
+    Examples:
         >>> waves, classes = Tones().load("train", samples=8000, chunks=1).__getitems__([0, 1])
         >>> waves.shape, classes
         (torch.Size([2, 8000]), tensor([0, 1]))

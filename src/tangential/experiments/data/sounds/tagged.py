@@ -219,7 +219,7 @@ def tenth(targets: Tensor) -> Tensor:
     Returns:
         Which clips, `(count,)`. Clips of several tags may be chosen for any of them, and then count for all.
 
-    Example:
+    Examples:
         >>> tenth(torch.eye(2).repeat(20, 1)).sum().item()
         4
     """

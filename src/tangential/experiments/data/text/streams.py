@@ -46,7 +46,7 @@ class Streams(Dataset[Segment]):
     Raises:
         ValueError: A number below one, or a text with less than one target for each stream.
 
-    Example:
+    Examples:
         >>> segments = Streams(torch.arange(8), streams=2, length=3)
         >>> [segments[(index, 0)].targets.tolist() for index in range(len(segments))]
         [[[1, 2, 3], [5, 6, 7]], [[4], [-100]]]

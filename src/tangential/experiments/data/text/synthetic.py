@@ -25,7 +25,7 @@ class SyntheticText:
     Raises:
         ValueError: Fewer than two characters.
 
-    Example:
+    Examples:
         >>> SyntheticText(count=6).load("train").shape, len(SyntheticText().lengths())
         (torch.Size([6]), 15)
     """

@@ -29,7 +29,7 @@ Lines = Callable[[str], Iterable[str]]
 class Characters:
     r"""Every character is a token. All that occur in any split of the text are known.
 
-    Example:
+    Examples:
         >>> tokenizer = Characters()
         >>> learned = tokenizer.learn(lambda split: ["abba\n"])
         >>> tokenizer.encode(learned, ["baba"]).tolist()
@@ -63,7 +63,7 @@ class Words:
     Raises:
         ValueError: A count below one.
 
-    Example:
+    Examples:
         >>> tokenizer = Words(least=1)
         >>> learned = tokenizer.learn(lambda split: ["to be or not to be\n"])
         >>> learned.split()
