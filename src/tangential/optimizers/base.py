@@ -233,8 +233,10 @@ class Projected(Optimizer):
         if group["blocks"] == "sticky":
             votes += map(itemgetter(VOTES), owns)
         steps += map(itemgetter("step"), owns)
-        for name, column in zip((*self._moments, DECISION), moments, strict=False):
-            column += [own.get(name) for own in owns]
+        for name, column in zip(self._moments, moments, strict=False):
+            column += map(itemgetter(name), owns)
+        for column in moments[len(self._moments) :]:
+            column += [own.get(DECISION) for own in owns]
 
     def _check(self, group: dict[str, Any]) -> None:
         """Check what has changed in a group since it was checked last."""
