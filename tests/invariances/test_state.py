@@ -17,7 +17,7 @@ from torch import nn
 
 from tangential import Blocks
 from tangential.invariances import find_invariances
-from tangential.invariances.state import State
+from tangential.invariances.isolation.state import State
 
 COUNTS = {"calls": 0}
 TABLES: dict[int, torch.Tensor] = {}

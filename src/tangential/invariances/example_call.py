@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tangential.invariances.copying import Float64Copies
-from tangential.invariances.isolation import out_of_memory
+from tangential.invariances.isolation.copying import Float64Copies
+from tangential.invariances.isolation.process import out_of_memory
 
 
 @dataclass(frozen=True)

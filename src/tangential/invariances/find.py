@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from tangential.invariances.analysis import analyse
-from tangential.invariances.copying import refuse, unwrapped
 from tangential.invariances.example_call import ExampleCall
-from tangential.invariances.isolation import isolated, memory_advice
+from tangential.invariances.isolation.copying import refuse, unwrapped
+from tangential.invariances.isolation.process import isolated, memory_advice
 from tangential.invariances.result import Invariances
 
 

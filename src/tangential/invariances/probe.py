@@ -19,13 +19,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from tangential.invariances.copying import float64_copy
 from tangential.invariances.epsilons import TINY, Epsilons
 from tangential.invariances.example_call import ExampleCall
 from tangential.invariances.float64 import Float64Mode, storage_address
 from tangential.invariances.generic import jitter, make_generic
-from tangential.invariances.isolation import eagerly, seed_everything
-from tangential.invariances.state import State
+from tangential.invariances.isolation.copying import float64_copy
+from tangential.invariances.isolation.process import eagerly, seed_everything
+from tangential.invariances.isolation.state import State
 
 GradientReader = Callable[[str, Tensor, Tensor], None]
 """Takes a parameter's name, its weight and its gradient, which is freed afterwards."""

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tangential.invariances.reachable import is_foreign, mentioned, methods_used, namespaces
-from tangential.invariances.undo import MISSING, Undo, access, generator_undo, tensor_undo
+from tangential.invariances.isolation.reachable import is_foreign, mentioned, methods_used, namespaces
+from tangential.invariances.isolation.undo import MISSING, Undo, access, generator_undo, tensor_undo
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.Size, range, slice)
 _DEEPEST = 4
