@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
-from operator import attrgetter, is_not, itemgetter
+from operator import attrgetter, is_, is_not, itemgetter
 from typing import Any, ClassVar
 
 import torch
@@ -226,7 +226,7 @@ class Projected(Optimizer):
         else:
             params += [p for p, grad in zip(group["params"], given, strict=True) if grad is not None]
             grads += [grad for grad in given if grad is not None]
-        owns = list(map(self.state.__getitem__, params))
+        owns = self._states_of(params)
         if not all(owns) or group["blocks"] == "sticky":
             for p, own in zip(params, owns, strict=True):
                 self._make_state(p, own, group)
@@ -236,7 +236,13 @@ class Projected(Optimizer):
         for name, column in zip(self._moments, moments, strict=False):
             column += map(itemgetter(name), owns)
         for column in moments[len(self._moments) :]:
-            column += [own.get(DECISION) for own in owns]
+            column += map(dict.get, owns, repeat(DECISION))
+
+    def _states_of(self, params: list[Tensor]) -> list[dict[str, Any]]:
+        """The state of each parameter; in order where all have one, which spares the hash of every tensor."""
+        if len(self.state) == len(params) and all(map(is_, self.state, params)):
+            return list(self.state.values())
+        return list(map(self.state.__getitem__, params))
 
     def _check(self, group: dict[str, Any]) -> None:
         """Check what has changed in a group since it was checked last."""

@@ -68,8 +68,10 @@ def as_recorded(value: Any, recorded: Any, where: Path) -> Any:
         ValueError: The classes differ.
 
     Examples:
-        >>> as_recorded(partial(dict, a=1), describe(partial(dict, a=2)), Path("runs/x")).keywords
-        {'a': 2}
+        >>> from statistics import NormalDist
+        >>> recorded = describe(partial(NormalDist, sigma=2.0))
+        >>> as_recorded(partial(NormalDist, sigma=1.0), recorded, Path("runs/sgd-seed0")).keywords
+        {'sigma': 2.0}
     """
     if recorded == describe(value):
         return value
