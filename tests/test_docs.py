@@ -22,6 +22,7 @@ def test_code_in_the_documents_runs(page):
     exec(compile(code_of(page), page.name, "exec"), {"__name__": "document"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_examples_run(example):
     subprocess.run([sys.executable, "-W", "error", str(example)], check=True, capture_output=True, timeout=120)

@@ -14,6 +14,8 @@ import pytest
 from support.paths import ROOT
 from tangential.kernels import build
 
+pytestmark = pytest.mark.slow
+
 BACKEND = [
     pytest.importorskip(name, reason="builds the package; offline it must be here")
     for name in ("hatchling", "editables")

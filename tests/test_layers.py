@@ -100,6 +100,7 @@ def test_torch_is_loaded_with_the_first_public_name_and_not_before():
     assert "torch" in loaded_by("import tangential; tangential.AdamP")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tangential.__all__)
 def test_public_names_are_those_of_the_modules_and_can_be_pickled(name):
     code = "import pickle, tangential; x = getattr(tangential, NAME); assert pickle.loads(pickle.dumps(x)) is x"

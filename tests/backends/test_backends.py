@@ -46,6 +46,7 @@ def step_all(rule, kind, dtype=torch.float64, steps=20, layout=lambda p: p, **se
     return run(cls(params, blocks=BLOCKS[kind], **hyper, **settings), params, steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("rule", RULES)
 def test_foreach_equals_eager(rule, kind, pieces, operators):
@@ -87,6 +88,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("foreach", [False, True])
 @pytest.mark.parametrize("kind", BLOCKS)

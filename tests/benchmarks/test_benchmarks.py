@@ -10,6 +10,8 @@ import pytest
 from support.paths import ROOT
 from tangential.kernels.cpu import why_missing
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = ROOT / "benchmarks"
 
 

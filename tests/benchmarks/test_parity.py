@@ -17,7 +17,10 @@ parity = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(parity)
 
 CASES = list(product(parity.RULES, (False, True), parity.PEERS))
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"),
+    pytest.mark.slow,
+]
 
 
 @pytest.mark.parametrize(("rule", "nesterov", "peer"), CASES)

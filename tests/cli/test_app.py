@@ -20,6 +20,8 @@ from tangential.experiments.runs.checkpoint import load_checkpoint
 from tangential.experiments.runs.folder import find
 from tangential.experiments.training.fit import fit
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _keep_signals():

@@ -19,6 +19,8 @@ from tangential.cli.report import show
 from tangential.experiments.report.comparison import gather
 from tangential.experiments.runs.folder import find
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tangential(monkeypatch, capsys):

@@ -12,6 +12,8 @@ from tangential.experiments.runs.checkpoint import load_checkpoint
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.training.fit import fit
 
+pytestmark = pytest.mark.slow
+
 TRAIN = ("train", "digits", "--smoke", "epochs=3", "--only", "sgd", "--only", "adamp", "--logger", "none")
 SWEEP = ("sweep", "digits", "--smoke", "epochs=3", "optimizers.sgd.lr=1e-2..1", "optimizers.sgdp.lr=1e-2..1")
 SWEEP += ("--trials", "1", "--on", "test")

@@ -22,6 +22,8 @@ from tangential.cli.report import show
 from tangential.experiments.report.comparison import gather_folders
 from tangential.experiments.report.text import escaped
 
+pytestmark = pytest.mark.slow
+
 BAD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -48,6 +48,8 @@ from support.edge_nets import (
 from support.zoo import RMS, Attention
 from tangential.invariances import find_invariances
 
+pytestmark = pytest.mark.slow
+
 
 class Case(NamedTuple):
     """A law, a model that shows it, its batch, and the answers for some parameters; `|` separates right ones."""

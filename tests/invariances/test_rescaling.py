@@ -25,6 +25,7 @@ CLIPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize("bits", [6, 8, 10, 12])
 @pytest.mark.parametrize("layers", [2, 3, 4])

@@ -32,6 +32,8 @@ from support.zoo import (
 from tangential import Blocks
 from tangential.invariances import Invariances, find_invariances
 
+pytestmark = pytest.mark.slow
+
 
 class Model(NamedTuple):
     """A builder, and the answers for parameters of two dimensions or more, counted."""

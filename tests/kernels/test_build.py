@@ -10,6 +10,8 @@ import pytest
 
 from tangential.kernels import build, plan
 
+pytestmark = pytest.mark.slow
+
 COMPILER = build.compiler()
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
 

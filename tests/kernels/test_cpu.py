@@ -32,6 +32,7 @@ def test_rows_of_every_length_on_any_number_of_threads(rule, kind, threads, kern
     assert worst_step(optimizer, params, 2) < 200  # sums of 70 000 products
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("rule", RULES)
 def test_number_of_threads_does_not_change_a_bit(rule, kind):
@@ -43,6 +44,7 @@ def test_number_of_threads_does_not_change_a_bit(rule, kind):
     assert all(torch.equal(a, b) for others in found[1:] for a, b in zip(found[0], others, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("blocks", ["cosine", Blocks(), Blocks(size=None)])
 def test_a_row_of_three_million(rule, blocks):

@@ -13,6 +13,8 @@ from tangential import AdamP
 from tangential.backends import fused
 from tangential.kernels.cuda import launch
 
+pytestmark = pytest.mark.slow
+
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 

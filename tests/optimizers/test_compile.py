@@ -7,6 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tangential import SGDP, AdamP, Blocks
 
+pytestmark = pytest.mark.slow
+
 READS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero", "aten::masked_select")
 MAKERS = {
     "adamp": lambda groups, **kw: AdamP(groups, lr=1e-2, weight_decay=0.1, **kw),

@@ -28,6 +28,8 @@ from tangential.paper.theory import settings as at
 from tangential.paper.theory.check import largest_error
 from tangential.paper.theory.trajectories import dots, follow, gradient
 
+pytestmark = pytest.mark.slow
+
 LOSSES = [losses.linear_model, losses.conv_net]
 
 

@@ -13,6 +13,8 @@ from tangential.paper.toys import CIRCLE, SPHERE, optimizers, published, run, ru
 from tangential.paper.toys.optimizers import DECAY, GD, MOMENTUM, OURS, PROJECTED_BUFFER
 from tangential.paper.toys.problems import circle, on_chart, on_sphere, valley
 
+pytestmark = pytest.mark.slow
+
 IMAGES = ROOT / "docs" / "images"
 
 

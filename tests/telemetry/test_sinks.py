@@ -200,6 +200,7 @@ def test_mlflow_reads_what_was_written_under_names_it_takes(tmp_path, monkeypatc
         mlflow.set_tracking_uri(None)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_gets_the_records_offline(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")

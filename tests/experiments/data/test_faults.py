@@ -52,6 +52,7 @@ def test_names_are_one_line_of_printable_characters(name):
     line.encode()  # a terminal could not show a lone surrogate
 
 
+@pytest.mark.slow
 def test_reasons_are_one_line():
     assert reason(ValueError("one:\ntwo")) == "one" and reason(EOFError()) == "EOFError"
     assert reason(FileNotFoundError(2, "No such file or directory", "/a")) == "No such file or directory"

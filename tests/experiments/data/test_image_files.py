@@ -131,6 +131,7 @@ def test_an_image_that_cannot_be_read_is_one_line_with_its_name(tmp_path, name, 
     assert isinstance(line, Refused) and len(line) < 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG"])
 def test_no_damage_of_an_image_ends_in_a_traceback(tmp_path, how):
     whole = saved(noise((40, 40)), format=how)

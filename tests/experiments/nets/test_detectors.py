@@ -16,6 +16,8 @@ from tangential.experiments.nets.centernet import centernet, deformable_neck, pl
 from tangential.experiments.nets.pretrained import pretrained
 from tangential.experiments.nets.ssd import CONFIGS, ssd_resnet, ssd_vgg16
 
+pytestmark = pytest.mark.slow
+
 NECKS = {"plain": partial(plain_neck), "deformable": partial(deformable_neck)}
 NETS = {
     **{f"centernet-{name}": partial(centernet, size=64, width=4, blocks=1, neck=neck) for name, neck in NECKS.items()},

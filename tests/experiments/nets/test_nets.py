@@ -15,6 +15,8 @@ from tangential.experiments.nets.resnet import resnet
 from tangential.experiments.nets.simple_conv import simple_conv_net
 from tangential.experiments.nets.wide_resnet import wide_resnet
 
+pytestmark = pytest.mark.slow
+
 rgb = {"channels": 3, "classes": 10}
 NETS = {
     "resnet": partial(resnet, depth=8, width=4),

@@ -39,6 +39,7 @@ def read(net, tokens, lengths):
     return torch.cat(found, dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight_normalised", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)])

@@ -20,7 +20,10 @@ from tangential.experiments.runs.folder import RunFolder, find
 api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the PATH")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
+    pytest.mark.slow,
+]
 
 WIDTHS = {"desktop": 1280, "phone": 390}
 EPOCHS, SEEDS = 3, 2

@@ -22,6 +22,8 @@ from tangential.experiments.report.text import escaped
 from tangential.experiments.report.values import LARGEST
 from tangential.experiments.runs.folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 
 def shown(comparison):
     """Labels, seeds and notes; the page must be made too, and hold JSON that a browser reads."""

@@ -22,6 +22,8 @@ from tangential.experiments.sweep.storage import database_errors, open_storage
 from tangential.experiments.sweep.validation_split import ValidationSplit
 from tangential.experiments.tasks.classification import Classification
 
+pytestmark = pytest.mark.slow
+
 LR = ["optimizers.sgd.lr=1e-3..1", "optimizers.sgdp.lr=1e-3..1"]
 
 

@@ -13,6 +13,8 @@ from tangential.experiments.training.plan import Plan, TrainingOptions
 from tangential.invariances import Invariances
 from tangential.telemetry import read_records
 
+pytestmark = pytest.mark.slow
+
 TASKS = {name: recipe.smoke().task for name, recipe in RECIPES.items()}
 each_task = pytest.mark.parametrize("name", TASKS)
 

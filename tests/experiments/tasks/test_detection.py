@@ -27,6 +27,8 @@ from tangential.experiments.training.loop import Training
 from tangential.experiments.viewers.detections import detect, detector, draw_boxes, output_paths
 from tangential.experiments.viewers.trained_model import as_recorded
 
+pytestmark = pytest.mark.slow
+
 SMALL = Detection(
     data=Shapes(count=12),
     view=SquareView(size=64, keep_size=False),

@@ -24,6 +24,8 @@ from tangential.experiments.training.open_run import epochs_done
 from tangential.experiments.training.plan import TrainingOptions
 from tangential.experiments.training.schedules import cosine
 
+pytestmark = pytest.mark.slow
+
 TIMES = {"seconds", "ms_per_step"}
 
 

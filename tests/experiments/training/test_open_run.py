@@ -23,6 +23,8 @@ from tangential.experiments.training.fit import fit
 from tangential.experiments.training.plan import TrainingOptions
 from tangential.experiments.viewers.trained_model import trained
 
+pytestmark = pytest.mark.slow
+
 SAVED = json.loads((ROOT / "tests" / "support" / "settings_of_0_1.json").read_text())
 
 

@@ -14,6 +14,8 @@ from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.training.devices import start
 from tangential.experiments.training.sync_batchnorm import share_batch_norm
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from support.noisy_task import Noisy, plan
 from tangential.experiments.training.loop import Training
 
+pytestmark = pytest.mark.slow
+
 
 class Drawing(TensorDataset):
     """Draws from every generator there is."""

@@ -17,6 +17,8 @@ from tangential.experiments.training.plan import TrainingOptions
 from tangential.invariances import Invariances
 from tangential.telemetry import read_records
 
+pytestmark = pytest.mark.slow
+
 
 def trained(path, plan):
     folder = begin(path)
