@@ -122,7 +122,9 @@ class Projected(Optimizer):
             ValueError: Another optimizer's state, or one that does not fit the weights; nothing is loaded then.
         """
         # the last hook, so it sees what the others have made of the state dict
-        check = self.register_load_state_dict_pre_hook(lambda _, given: readable(self, given))
+        check = self.register_load_state_dict_pre_hook(
+            lambda _, given: readable(self, given, moments=self._moments, origins=self._origins)
+        )
         try:
             super().load_state_dict(dict(state_dict) if isinstance(state_dict, Mapping) else {"": state_dict})
         finally:

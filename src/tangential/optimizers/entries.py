@@ -8,29 +8,32 @@ count of one float32; a decision of one byte; votes of two integers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
 from tangential.backends import DECISION, VOTES
 from tangential.backends.opmath import opmath_dtype
 from tangential.backends.sticky import VOTING_STEPS
 from tangential.optimizers.origins import Origin
 
-if TYPE_CHECKING:
-    from tangential.optimizers.base import Projected
-
 
 class Entries:
-    """The entries of all parameters of one state dict; what several of them share is looked for across them."""
+    """The entries of all parameters of one state dict; what several of them share is looked for across them.
 
-    def __init__(self, optimizer: Projected) -> None:
+    Args:
+        optimizer: The one that loads.
+        moments: Keys of its moments.
+    """
+
+    def __init__(self, optimizer: Optimizer, moments: Sequence[str]) -> None:
         self._owner = type(optimizer).__name__
-        self._moments = optimizer._moments
+        self._moments = moments
         self._squares = {"exp_avg_sq"} & {*self._moments}
         params = (p for group in optimizer.param_groups for p in group["params"])
         self._memory = {_address(p) for p in params if not is_lazy(p)}

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from tangential.optimizers.entries import Entries
 from tangential.optimizers.origins import Origin
 from tangential.optimizers.settings import SETTINGS, check_settings, plain
 from tangential.optimizers.validation import check_parameter, label
-
-if TYPE_CHECKING:
-    from tangential.optimizers.base import Projected
 
 Group = Mapping[str, Any]
 Place = tuple[int, Any]
@@ -48,27 +46,33 @@ def to_plain(state_dict: dict[str, Any]) -> dict[str, Any]:
     return state_dict
 
 
-def readable(optimizer: Projected, given: Any) -> dict[str, Any]:
+def readable(optimizer: Optimizer, given: Any, *, moments: Sequence[str], origins: Sequence[Origin]) -> dict[str, Any]:
     """A checked copy of a state dict, with the groups and the order of `optimizer`.
+
+    Args:
+        optimizer: The one that loads.
+        given: What was saved.
+        moments: Keys of the optimizer's moments.
+        origins: Other optimizers whose state it can continue.
 
     Raises:
         TypeError: Something of another type than a state dict has there.
         ValueError: Groups, settings or entries that do not fit the optimizer and its weights.
     """
     saved_groups, saved_state = _structure(given)
-    origins = [_origin(optimizer, group, i) for i, group in enumerate(saved_groups)]
+    saved_by = [_origin(optimizer, origins, group, i) for i, group in enumerate(saved_groups)]
     places = _by_name(optimizer.param_groups, saved_groups) or _by_place(optimizer.param_groups, saved_groups)
-    entries = Entries(optimizer)
+    entries = Entries(optimizer, moments)
     groups: list[dict[str, Any]] = []
     state: dict[Any, Any] = {}
     for at, (own, taken) in enumerate(zip(optimizer.param_groups, places, strict=True)):
         sources = list(dict.fromkeys(i for i, _ in taken)) or [at][: len(saved_groups) - at]
-        group = _merged(own, [(saved_groups[i], origins[i]) for i in sources], at)
+        group = _merged(own, [(saved_groups[i], saved_by[i]) for i in sources], at)
         first = sum(len(before["params"]) for before in groups)
         for i, (p, (source, saved_id)) in enumerate(zip(own["params"], taken, strict=True)):
             check_parameter(p, group, label(group, i))
             steps = saved_groups[source].get("step", 0)
-            loaded = entries.of(p, saved_state.get(saved_id), group, origins[source], steps, label(group, i))
+            loaded = entries.of(p, saved_state.get(saved_id), group, saved_by[source], steps, label(group, i))
             if loaded:
                 state[first + i] = Checked(loaded)
         groups.append({**group, "params": list(range(first, first + len(taken)))})
@@ -98,12 +102,12 @@ def _structure(given: Any) -> tuple[Sequence[Group], Mapping[Any, Any]]:
     return groups, state
 
 
-def _origin(optimizer: Projected, group: Group, at: int) -> Origin | None:
+def _origin(optimizer: Optimizer, origins: Sequence[Origin], group: Group, at: int) -> Origin | None:
     """The optimizer that saved a group; None for our own."""
     owner, own = type(optimizer).__name__, "betas" if "betas" in optimizer.defaults else "momentum"
     if {"blocks", own} <= group.keys():
         return None
-    known = next((origin for origin in optimizer._origins if origin.saved(group)), None)
+    known = next((origin for origin in origins if origin.saved(group)), None)
     reason = known.reason_against(group) if known else f"its settings {sorted(map(str, group.keys() - {'params'}))}"
     if known is None or reason:
         raise ValueError(
