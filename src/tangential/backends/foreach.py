@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tangential.algorithm import Rule
 from tangential.backends.buckets import Bucket
+from tangential.backends.modes import recording
 from tangential.backends.opmath import to_opmath
 from tangential.backends.rows import across, lay_out, row_sums, view_sums
 from tangential.backends.tensor_list import TensorList
@@ -82,11 +83,12 @@ def move(bucket: Bucket, keep: Any, u: TensorList) -> None:
         factors = keep.split([rows(w, bucket.dim) for w in bucket.weights]) if len(bucket.weights) > 1 else (keep,)
         keep = TensorList([across(k, w, bucket.dim) for k, w in zip(factors, bucket.weights, strict=True)])
     w, change = _wide(bucket), u.scaled(-bucket.projection.lr)
-    if isinstance(keep, TensorList) and abs(change.factor - 1) < 1e-12:
+    if isinstance(keep, TensorList) and abs(change.factor - 1) < 1e-12 and not recording():
         for x, k, d in zip(w.bare, keep.bare, change.bare, strict=True):
             torch.addcmul(d, x, k, out=x)  # one pass instead of two
     else:
-        # named functions: torch.compile traces no operator between a list and a tensor
+        # named functions: torch.compile traces no operator between a list and a tensor, and no `out` that lies
+        # transposed or with gaps
         torch._foreach_mul_(w.bare, keep.tensors if isinstance(keep, TensorList) else keep)
         torch._foreach_add_(w.bare, change.bare, alpha=change.factor)
     if w.bare[0] is not bucket.weights[0]:
