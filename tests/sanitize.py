@@ -37,7 +37,7 @@ def main() -> int:
         build.FLAGS = (*build.FLAGS, *FLAGS)
         build.build_all([build.host()], [COMPILER])
         assert cpu.library() is not None
-        names = ("cpu", "guesses", "scales", "values", "lists")
+        names = ("cpu", "guesses", "scales", "values", "lists", "fuzz")
         kernel = [str(TESTS / "kernels" / f"test_{name}.py") for name in names]
         others = [str(TESTS / "backends"), str(TESTS / "optimizers" / "test_state_fuzz.py")]
         return pytest.main(["-q", "-p", "no:xdist", "-k", "kernels or fused or tensors or mutated", *kernel, *others])

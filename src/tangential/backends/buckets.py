@@ -135,19 +135,45 @@ class GroupStep:
         return replace(self, weights=weights, grads=grads, moments=tuple(moments)), copies
 
     def check_shape(self, i: int) -> None:
-        """Raise ValueError for a parameter whose gradient or moments have another shape than it."""
+        """Raise ValueError for a parameter that does not fit its gradient, its state, or the memory they lie in."""
         w = self.weights[i]
-        for what, x in (("gradient", self.grads[i]), *(("moment", moment[i]) for moment in self.moments)):
+        moments = [("moment", moment[i]) for moment in self.moments]
+        for what, x in (("gradient", self.grads[i]), *moments):
             if x.shape != w.shape:
                 raise ValueError(
                     f"a parameter of shape {tuple(w.shape)} has a {what} of shape {tuple(x.shape)}: it was resized, or"
                     " its data replaced. Take new gradients, and resize its state too or delete it (`del"
                     " optimizer.state[parameter]`)"
                 )
-            if x.is_cpu and not recording() and x.is_contiguous() and not holds_memory(x):
+        if not recording():
+            self._check_counts(i)
+            self._check_memory(i)
+
+    def _check_counts(self, i: int) -> None:
+        """Raise ValueError for a step count that is not one number, or votes that are not two."""
+        found = [("step count", self.steps[i], ()), *(("votes", x[i], (2,)) for x in (self.votes,) if x)]
+        for what, x, shape in found:
+            counts = x.is_floating_point() if shape == () else x.dtype == torch.int32
+            if x.shape != shape or not counts or x.is_neg() or not holds_strided(x):
                 raise ValueError(
-                    f"a parameter of shape {tuple(w.shape)} has a {what} in a storage of {x.untyped_storage().nbytes()}"
-                    " bytes, which has been resized: compute it again"
+                    f"the {what} of a parameter of shape {tuple(self.weights[i].shape)} came as {x.dtype} of shape"
+                    f" {tuple(x.shape)} in {x.untyped_storage().nbytes()} bytes, must be the tensor of shape {shape}"
+                    " that the optimizer made: load a state dict, or start with fresh state"
+                )
+
+    def _check_memory(self, i: int) -> None:
+        """Raise ValueError for tensors on a CPU whose storage does not hold them, or those that cannot be written."""
+        moments = [("moment", moment[i]) for moment in self.moments]
+        for what, x in (("weight", self.weights[i]), ("gradient", self.grads[i]), *moments):
+            if x.is_cpu and not holds_strided(x):
+                raise ValueError(
+                    f"a parameter of shape {tuple(self.weights[i].shape)} has a {what} in a storage of"
+                    f" {x.untyped_storage().nbytes()} bytes, which has been resized: compute it again"
+                )
+            if what != "gradient" and 0 in x.stride() and not x.is_contiguous():
+                raise ValueError(
+                    f"a parameter of shape {tuple(self.weights[i].shape)} has an expanded {what}, whose elements share"
+                    " memory, so it cannot be written: clone it"
                 )
 
     def buckets(self) -> list[Bucket]:
@@ -180,6 +206,14 @@ class GroupStep:
 def holds_memory(x: Tensor) -> bool:
     """Whether the storage of a dense tensor holds all of its elements: it may have been resized."""
     return bool(x.untyped_storage().nbytes() >= (x.storage_offset() + x.numel()) * x.itemsize)
+
+
+def holds_strided(x: Tensor) -> bool:
+    """The same of a tensor of any strides."""
+    if x.is_contiguous() or x.numel() == 0:
+        return x.numel() == 0 or holds_memory(x)
+    last = x.storage_offset() + sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True))
+    return bool(x.untyped_storage().nbytes() >= (last + 1) * x.itemsize)
 
 
 def counts(steps: list[Tensor], capturable: bool) -> list[Any]:

@@ -87,9 +87,12 @@ def storage(group_step: GroupStep, i: int) -> int | None:
 
 
 def _countable(group_step: GroupStep, i: int) -> bool:
-    """Whether the step count is one float32, and the votes, if there are any, two int32."""
-    found = [(group_step.steps[i], torch.float32, 1), *((x[i], torch.int32, 2) for x in (group_step.votes,) if x)]
-    return all(x.dtype == t and x.numel() == n and x.is_contiguous() and holds_memory(x) for x, t, n in found)
+    """Whether the step count is one float32, and the votes, if any, two int32, and neither lazily negated."""
+    found = [(group_step.steps[i], torch.float32, ()), *((x[i], torch.int32, (2,)) for x in (group_step.votes,) if x)]
+    return all(
+        x.dtype == dtype and x.shape == shape and x.is_contiguous() and holds_memory(x) and not x.is_neg()
+        for x, dtype, shape in found
+    )
 
 
 def written(group_step: GroupStep, i: int) -> tuple[Tensor, ...]:

@@ -58,6 +58,10 @@ class FusedStep:
             self._fingerprint = None  # should planning raise
             self._plan(group_steps, states)
             self._fingerprint = Fingerprint(group_steps)
+        else:  # a plan compares no memory of what no kernel takes
+            for group_step, at in zip(group_steps, self._left, strict=True):
+                for i in at:
+                    group_step.check_shape(i)
         if self._cuda is not None:
             self._cuda.step(group_steps, scale, found)
         plain = scale is None and found is None
