@@ -112,7 +112,8 @@ def whole(x: Tensor) -> bool:
 
 
 def bits(x: Tensor) -> Tensor:
-    return x.detach().resolve_neg().contiguous().reshape(-1).view(torch.uint8).clone()
+    """The values as bytes, in memory of their own."""
+    return torch.empty(x.numel(), dtype=x.dtype).copy_(x.detach().reshape(-1)).view(torch.uint8)
 
 
 def overlap(x: Tensor, y: Tensor) -> bool:

@@ -88,6 +88,37 @@ def test_what_cannot_be_honoured_is_refused(dtype):
         optimizer.step()
 
 
+def halve_memory(x):
+    x.untyped_storage().resize_(x.untyped_storage().nbytes() // 2)
+
+
+def expand(own, key):
+    own[key] = own[key][..., :1].expand(own[key].shape)
+
+
+UNFIT = {
+    "short weight": lambda p, own: halve_memory(p),
+    "short transposed gradient": lambda p, own: (setattr(p, "grad", p.grad.mT.contiguous().mT), halve_memory(p.grad)),
+    "expanded moment": lambda p, own: expand(own, "exp_avg"),
+    "step count of another shape": lambda p, own: own.update(step=torch.ones(1, 2)),
+    "integer step count": lambda p, own: own.update(step=torch.ones((), dtype=torch.uint8)),
+    "votes of another shape": lambda p, own: own.update(votes=torch.zeros(3, dtype=torch.int32)),
+}
+
+
+@pytest.mark.parametrize("foreach", [None, True, False])
+@pytest.mark.parametrize("what", UNFIT)
+def test_what_does_not_fit_is_refused_before_anything_moves(what, foreach):
+    first, second = weights(torch.float32, [(6, 7), (30, 40)])
+    optimizer = AdamP([first, second], blocks="sticky", foreach=foreach)
+    run(optimizer, [first, second], 2)
+    UNFIT[what](second, optimizer.state[second])
+    before = [x.clone() for x in (first, *optimizer.state[first].values())]
+    with pytest.raises(ValueError, match=r"\(30, 40\)"):
+        optimizer.step()
+    assert all(torch.equal(x, old) for x, old in zip((first, *optimizer.state[first].values()), before, strict=True))
+
+
 def test_backend_says_what_runs():
     half, whole = torch.ones(3, 2, requires_grad=True), torch.ones(3, 2, dtype=torch.float64, requires_grad=True)
     assert AdamP([half]).backend == "fused"
