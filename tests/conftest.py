@@ -1,9 +1,15 @@
 """One seed for every test, and one thread, so that tests run side by side without fighting for cores."""
 
 import importlib
+import os
 
 import pytest
 import torch
+from hypothesis import settings
+
+# The same examples in every run of the suite; TANGENTIAL_FUZZ=N draws N new ones.
+settings.register_profile("suite", derandomize="TANGENTIAL_FUZZ" not in os.environ)
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,7 @@ def tensors(draw, like=None):
         lambda x: x.flatten()[0].expand(x.shape) if x.numel() else x,
         lambda x: torch.stack([x, x], -1)[..., 0],
         lambda x: torch.complex(x * 0, -x).conj().imag if x.dtype in (torch.float32, torch.float64) else x,
-        lambda x: x.to_sparse() if x.ndim and x.layout == torch.strided else x,
+        lambda x: x.to_sparse() if x.ndim and x.layout == torch.strided and not x.is_meta else x,
         lambda x: x.to("meta"),
         lambda x: x.requires_grad_() if x.is_floating_point() else x,
         lambda x: x.abs() if not x.is_complex() and x.dtype != torch.bool else x,
