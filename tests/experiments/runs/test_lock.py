@@ -18,9 +18,9 @@ import os, sys, time
 from pathlib import Path
 from tangential.experiments.runs.lock import locked
 with locked(Path(sys.argv[1])):
-    if sys.argv[2] == "forks" and not os.fork():  # as a dataloader's worker, which may outlive its parent
-        time.sleep(60)
-    print("held", flush=True)
+    # a dataloader's worker may outlive its parent; the worker reports, for it closes the lock once it runs
+    if sys.argv[2] == "plain" or not os.fork():
+        print("held", flush=True)
     time.sleep(60)
 """
 
