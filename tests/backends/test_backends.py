@@ -62,6 +62,7 @@ def test_float32_equals_the_definition_to_rounding(rule, kind, backend):
     assert gap(rounded, exact) < 1e-5  # 20 steps of a few roundings of 6e-8 each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("rule", RULES)

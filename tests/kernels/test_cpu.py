@@ -23,6 +23,7 @@ def test_a_step_is_the_definition_to_rounding(rule, kind, dtype, layout, kernel_
     assert worst_step(optimizer, params, 6) < (20 if dtype == torch.float32 else 1.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("rule", RULES)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(cpu.library() is None, reason=f"the kernel is no
 POISON = [0.0, -0.0, 1e-45, -1e-40, 1e-30, 1e30, -3e38, float("inf"), float("-inf"), float("nan")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("poison", POISON)
 @pytest.mark.parametrize("where", ["weight", "grad"])
 @pytest.mark.parametrize("kind", ["cosine", "none", "channel", "layer"])

@@ -110,6 +110,7 @@ def perturbed(optimizer, *_):
             p.add_(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["before watch", "after watch"])
 @pytest.mark.parametrize("hook", [clip_norm, clip_value, through_data, replaced, perturbed], ids=lambda h: h.__name__)
 @pytest.mark.parametrize("name", OPTIMIZERS)

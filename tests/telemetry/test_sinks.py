@@ -178,6 +178,7 @@ def test_tensorboard_reads_what_was_written(tmp_path):
         assert events.Scalars(name)[0].value == pytest.approx(value, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_mlflow_reads_what_was_written_under_names_it_takes(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
