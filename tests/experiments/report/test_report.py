@@ -60,8 +60,18 @@ def test_difference_is_taken_seed_by_seed(out):
     assert sgd.difference is None
     assert sgdp.difference.spread.mean == pytest.approx((1 + 3 + 2) / 3)
     assert sgdp.difference.spread.deviation == pytest.approx(1.0)
-    assert 1 <= sgdp.difference.low < 2 < sgdp.difference.high <= 3
-    assert texts(report(out))[2][2] == "+2.00 ± 1.00\n[+1.00, +3.00]"
+    assert sgdp.difference.low < 0 < 2 < sgdp.difference.high
+    assert texts(report(out))[2][2:4] == ["+2.00 ± 1.00\n[-0.48, +4.48], n = 3", "too few seeds to tell"]
+
+
+def test_verdict_has_the_p_that_holm_gives_for_all_pairs_of_the_page(tmp_path):
+    compared = {"sgd": None, "sgdp": "sgd", "adamw": None, "adamp": "adamw"}
+    for seed in range(7):
+        for optimizer, ahead in (("sgd", 0.0), ("sgdp", 0.01), ("adamw", 0.0), ("adamp", -0.003)):
+            write_run(tmp_path, optimizer, seed, [0.9 + 0.001 * seed * (ahead != 0) + ahead], compared=compared)
+    words = [row[3] for row in texts(report(tmp_path))]
+    assert words == ["verdict", "", "better\np = 0.031", "", "undecided\np = 1"]
+    assert page.render(report(tmp_path)).count('class="dot"') == 2 * 7
 
 
 def test_seed_that_only_one_of_a_pair_has_does_not_enter_the_difference(out):
@@ -75,6 +85,7 @@ def test_single_seed_has_neither_deviation_nor_interval(tmp_path):
     write_run(tmp_path, "sgd", 0, [0.5])
     write_run(tmp_path, "sgdp", 0, [0.75])
     assert [row[1:3] for row in texts(report(tmp_path))[1:]] == [["50.00", ""], ["75.00", "+25.00"]]
+    assert texts(report(tmp_path))[2][3] == "too few seeds to tell"
 
 
 def test_projected_optimizer_without_its_baseline_has_no_difference(tmp_path):
@@ -88,7 +99,7 @@ def test_first_and_last_are_the_first_and_the_final_epoch(out):
     assert sgd.norm == pytest.approx((1.0, 3.0))
     assert sgd.step == pytest.approx((0.1, 0.1 / 3))
     assert sgd.ms_per_step == 4.0
-    assert texts(report(out))[1][3:] == ["1.00 → 3.00", "1.0e-1 → 3.3e-2", "4.0"]
+    assert texts(report(out))[1][4:] == ["1.00 → 3.00", "1.0e-1 → 3.3e-2", "4.0"]
 
 
 def test_rows_stand_in_the_order_of_the_recipe(tmp_path):
@@ -167,8 +178,11 @@ def test_task_says_which_score_comes_first_and_how_it_is_shown(tmp_path):
         run = write_run(tmp_path, optimizer, 0, [], epochs=1, headline=PERPLEXITY, paper=paper)
         run.append({"epoch": 1, "train_loss": 2.0, "test_accuracy": 0.5, "test_ppl": ppl})
     (headings, sgd, sgdp), shown = texts(report(tmp_path)), tables.table(report(tmp_path))
-    assert headings == ["optimizer", "perplexity (per word)", "paper", "difference", "accuracy (%)"]
-    assert (sgd[1:], sgdp[1:]) == (["40.00", "", "", "50.00"], ["30.00", "23.5", "-10.00", "50.00"])
+    assert headings == ["optimizer", "perplexity (per word)", "paper", "difference", "verdict", "accuracy (%)"]
+    assert (sgd[1:], sgdp[1:]) == (
+        ["40.00", "", "", "", "50.00"],
+        ["30.00", "23.5", "-10.00", "too few seeds to tell", "50.00"],
+    )
     assert "Lower is better: Test perplexity. " in shown.caption
     assert "below zero is better" in shown.caption and "percentage points" not in shown.caption
     first = data(page.render(report(tmp_path)))["charts"][0]
@@ -198,13 +212,6 @@ def test_epoch_without_the_score_it_is_about_is_named(tmp_path):
 def test_settings_without_a_number_of_the_paper_have_no_such_column(tmp_path, paper):
     write_run(tmp_path, "sgd", 0, [0.5], paper=paper)
     assert "paper" not in tables.table(report(tmp_path)).headings
-
-
-def test_interval_holds_the_mean_and_is_the_same_every_time():
-    values = [0.1, 0.9, -0.3, 0.4, 0.2]
-    low, high = tables.bootstrap_interval(values)
-    assert min(values) <= low < sum(values) / 5 < high <= max(values)
-    assert tables.bootstrap_interval(values) == (low, high)
 
 
 def test_unfinished_runs_are_left_out_and_counted(out):

@@ -21,6 +21,7 @@ from tangential.experiments.report import curves, png, tables
 from tangential.experiments.report.comparison import Comparison, Group
 from tangential.experiments.report.explorer import explorer
 from tangential.experiments.report.run_files import Facts, Run
+from tangential.experiments.report.strips import strips
 from tangential.experiments.report.styles import styles
 from tangential.experiments.report.values import finite_or_none
 from tangential.experiments.runs.files import replace_text
@@ -71,6 +72,7 @@ def render(
         notes=comparison.notes,
         error=error,
         table=tables.table(comparison),
+        strips=strips({row.label: row.difference for row in tables.rows(comparison) if row.difference is not None}),
         running=[(f"{g.label}, seed {seed}", run.progress) for g, seed, run in _runs(comparison) if not run.finished],
         unfinished=comparison.unfinished,
         pages=pages,

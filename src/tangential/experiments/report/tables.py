@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import floor, isnan, log10
 from statistics import mean
@@ -16,8 +16,9 @@ import numpy as np
 
 from tangential.experiments.report.comparison import Comparison, Group
 from tangential.experiments.report.curves import Curve, curve
+from tangential.experiments.report.paired import TOO_FEW, Difference, Verdict, verdicts
 from tangential.experiments.report.run_files import Run
-from tangential.experiments.report.spread import Difference, Spread, bootstrap_interval
+from tangential.experiments.report.spread import Spread
 from tangential.experiments.report.values import is_number
 
 SCORES = 5
@@ -25,9 +26,13 @@ SCORES = 5
 
 _DIFFERENCE = (
     "Difference: to the baseline, seed by seed{unit}, mean ± standard deviation, "
-    "and a 95 % interval for the mean (bootstrap over the seeds){better}. "
+    "and Student's 95 % interval of the mean with the number n of seeds{better}. "
 )
 _EXPLAINED = {
+    "verdict": (
+        "Verdict: better or worse if the interval leaves zero out and the exact sign-flip test has p of at most 0.05, "
+        "adjusted for all differences here (Holm). "
+    ),
     "weight norm": "Weight norm: of weights with more than one dimension, after the first → after the last {unit}. ",
     "effective step": (
         "Effective step: how far one step moves w/|w|, over these weights and the steps of the first → last {unit}. "
@@ -73,6 +78,7 @@ class Row:
     seeds: int
     scores: Mapping[str, Spread]
     difference: Difference | None = None
+    verdict: Verdict | None = None
     paper: Paper | None = None
     norm: tuple[float, float] | None = None
     step: tuple[float, float] | None = None
@@ -107,7 +113,12 @@ def rows(comparison: Comparison) -> list[Row]:
     """A row per group that has finished runs, in the comparison's order."""
     baselines = {projected.label: baseline for baseline, projected in comparison.pairs()}
     scores = _scores(comparison)
-    return [_row(group, baselines.get(group.label), scores) for group in comparison.groups if group.finished]
+    made = [_row(group, baselines.get(group.label), scores) for group in comparison.groups if group.finished]
+    compared = [row for row in made if row.difference is not None]
+    higher = not scores or scores[0].higher_is_better
+    found = verdicts([row.difference for row in compared if row.difference], higher_is_better=higher)
+    judged = {row.label: verdict for row, verdict in zip(compared, found, strict=True)}
+    return [replace(row, verdict=judged.get(row.label)) for row in made]
 
 
 def _scores(comparison: Comparison) -> list[Curve]:
@@ -139,8 +150,8 @@ def _last(group: Group, score: Curve) -> dict[int, float]:
 
 def _difference(ours: dict[int, float], theirs: dict[int, float]) -> Difference | None:
     """Differences of the seeds that both have."""
-    values = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-    return Difference(Spread.of(values), *bootstrap_interval(values)) if values else None
+    values = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+    return Difference.of(values) if values else None
 
 
 def _paper(group: Group) -> Paper | None:
@@ -175,6 +186,7 @@ def _columns(summary: Sequence[Row], scores: Sequence[Curve]) -> list[tuple[str,
         *columns[:1],
         ("paper", [_paper_cell(row.paper) for row in summary]),
         ("difference", differences),
+        ("verdict", [_verdict_cell(row.verdict) for row in summary]),
         *columns[1:],
         ("weight norm", [Cell(_arrow(row.norm, partial(_fixed, decimals=2))) for row in summary]),
         ("effective step", [Cell(_arrow(row.step, _scientific)) for row in summary]),
@@ -200,8 +212,14 @@ def _difference_cell(row: Row, score: Curve) -> Cell:
         for value in (difference.spread.mean, difference.spread.deviation, difference.low, difference.high)
     )
     spread = "" if isnan(difference.spread.deviation) else f" ± {deviation[1:]}"
-    interval = "" if isnan(difference.low) else f"\n[{low}, {high}]"
+    interval = "" if isnan(difference.low) else f"\n[{low}, {high}], n = {len(difference.values)}"
     return Cell(mean + spread + interval)
+
+
+def _verdict_cell(verdict: Verdict | None) -> Cell:
+    if verdict is None:
+        return Cell()
+    return Cell(verdict.words if verdict.words == TOO_FEW else f"{verdict.words}\np = {verdict.p:.2g}")
 
 
 def _decimals(value: float) -> int:
