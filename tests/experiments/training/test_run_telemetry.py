@@ -1,17 +1,17 @@
 """A run keeps what its steps did to the weights, in a bounded number of records, whatever optimizers it has."""
 
-import itertools
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
+from support.drifting_task import Drifting
 from support.noisy_task import Noisy, begin, plan
 from tangential.experiments.recipes import RECIPES, digits
 from tangential.experiments.runs.folder import RunFolder
-from tangential.experiments.training import run_telemetry
+from tangential.experiments.training import model_analysis
 from tangential.experiments.training.fit import fit
 from tangential.experiments.training.plan import TrainingOptions
 from tangential.invariances import Invariances
@@ -65,10 +65,10 @@ def test_optimizers_that_play_against_each_other_share_the_records(tmp_path):
 
 
 def test_invariances_are_asked_once_for_all_runs_of_a_task(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_telemetry, "_analyses", {})
+    monkeypatch.setattr(model_analysis, "_analyses", {})
     asked = []
-    find = run_telemetry.find_invariances
-    monkeypatch.setattr(run_telemetry, "find_invariances", lambda *a, **k: asked.append(1) or find(*a, **k))
+    find = model_analysis.find_invariances
+    monkeypatch.setattr(model_analysis, "find_invariances", lambda *a, **k: asked.append(1) or find(*a, **k))
     recipe = digits.smoke()
     folders = [trained(tmp_path / name, recipe.plan(name, 0)) for name in recipe.optimizers]
     assert len(asked) == 1
@@ -80,20 +80,6 @@ def test_invariances_found_draw_nothing_from_the_runs_generators(tmp_path):
         trained(tmp_path / str(n), replace(plan, options=TrainingOptions(watch_every=n))) for n in (None, 0)
     )
     assert [r["train_loss"] for r in watched.metrics()] == [r["train_loss"] for r in plain.metrics()]
-
-
-@dataclass(frozen=True)
-class Drifting(Noisy):
-    """A task whose loss is another at every call, so that nothing can be found."""
-
-    def model(self):
-        class Drift(torch.nn.Linear):
-            calls = itertools.count(1)  # an iterator cannot be put back
-
-            def forward(self, x):
-                return super().forward(x) * next(Drift.calls)
-
-        return Drift(3, 1)
 
 
 def test_model_that_cannot_be_analysed_is_watched_all_the_same(tmp_path, caplog):

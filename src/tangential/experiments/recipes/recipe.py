@@ -17,6 +17,7 @@ from tangential.experiments.settings.bounds import check_at_least
 from tangential.experiments.settings.overrides import FIXED, FLAT
 from tangential.experiments.settings.record import describe
 from tangential.experiments.task import Task
+from tangential.experiments.training.detected_blocks import with_blocks
 from tangential.experiments.training.plan import Plan, TrainingOptions
 from tangential.optimizers import SGDP, AdamP
 
@@ -127,7 +128,7 @@ class Recipe:
         for name, make in self.optimizers.items():
             try:
                 # New groups for each optimizer, which writes its own defaults into them.
-                made = [make(objective.parameters) for objective in self.task.objectives(model)]
+                made = [with_blocks(make, None)(objective.parameters) for objective in self.task.objectives(model)]
             except (ValueError, TypeError, RuntimeError) as error:
                 raise ValueError(f"optimizers.{name}: {error}") from error
             for optimizer in made:

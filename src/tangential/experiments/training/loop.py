@@ -29,6 +29,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tangential.experiments.task import Record
+from tangential.experiments.training.detected_blocks import optimizer_maker
 from tangential.experiments.training.devices import (
     PRECISIONS,
     placed,
@@ -109,7 +110,8 @@ class Training:
         self.model = self._prepared(plan.task.model())
         self._average = _average(self.model, options.ema)
         objectives = plan.task.objectives(self.model)
-        made: dict[str, Any] = {"optimizer": plan.optimizer, "schedule": plan.schedule, "steps": self.steps}
+        optimizer = optimizer_maker(plan, self.model, fabric)
+        made: dict[str, Any] = {"optimizer": optimizer, "schedule": plan.schedule, "steps": self.steps}
         self._learners = [Learner(each, fabric=fabric, options=options, **made) for each in objectives]
         check_smallest_batch(self.model, objectives, self._loader, fabric, batch_size=plan.batch_size)
         if options.compile:

@@ -4,31 +4,21 @@ A task may have several objectives, each with an optimizer of its own, and `watc
 records that the optimizers' watches make in a step wait in `_taken` until the step is over; then they become one
 record, in which every weight stands once, under its name in the model.
 
-The scale-invariance of the weights is a property of the model and not of a run. It is analysed once for each task in a
-process, on a model of its own and with the random state put back, and kept in the run folder.
+The scale-invariance of the weights, a property of the model, is kept in the run folder.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import warnings
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor, nn
 
 from tangential.experiments.runs.files import corrupt, replace_text
 from tangential.experiments.runs.folder import RunFolder
-from tangential.experiments.settings.record import describe
-from tangential.experiments.task import Task
-from tangential.experiments.training.devices import placed
 from tangential.experiments.training.loop import Training
+from tangential.experiments.training.model_analysis import analysis
 from tangential.experiments.training.plan import Plan
-from tangential.experiments.training.resumable_loader import batches_of
-from tangential.invariances import Invariances, find_invariances
+from tangential.invariances import Invariances
 from tangential.telemetry import JsonLines, watch
 from tangential.telemetry.metrics import over_weights
 from tangential.telemetry.records import Record
@@ -39,11 +29,7 @@ if TYPE_CHECKING:
 RECORDS = 100
 """Records of a run without `watch_every`: so many or more, and fewer than twice as many."""
 
-SAMPLES = 4
-"""Samples of the batch that a model's invariances are found with."""
-
 _log = logging.getLogger("tangential")
-_analyses: dict[str, str | None] = {}
 
 
 class RunTelemetry:
@@ -115,50 +101,12 @@ def run_invariances(plan: Plan, folder: RunFolder, fabric: Fabric) -> Invariance
         ValueError: The folder's file is broken.
     """
     if not folder.invariances.exists():
-        key = json.dumps([describe(plan.task), plan.batch_size])
-        if key not in _analyses:
-            _analyses[key] = _analysed(plan, fabric)
-        found = _analyses[key]
-        if found is None:
+        found, reason = analysis(plan, fabric)
+        if not found:
+            _log.warning("which weights are scale-invariant is not known: %s", reason)
             return None
         replace_text(folder.invariances, found)
     try:
         return Invariances.from_json(folder.invariances.read_text("utf-8"))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise corrupt(folder.invariances, str(error)) from error
-
-
-def _analysed(plan: Plan, fabric: Fabric) -> str | None:
-    """The analysis as JSON: of the model's outputs, or of the losses if those depend on more of its weights."""
-    devices = [fabric.device] if fabric.device.type == "cuda" else []
-    found: list[Invariances] = []
-    reason = ""
-    with warnings.catch_warnings(), torch.random.fork_rng(devices):
-        warnings.simplefilter("ignore")  # doubtful verdicts are marked in the result
-        model = fabric.to_device(plan.task.model())
-        generator, size = torch.Generator().manual_seed(plan.seed), min(plan.batch_size, SAMPLES)
-        batch = placed(fabric, next(batches_of(plan.task.batches("train", batch_size=size, generator=generator))))
-        for forward in (_outputs, partial(_losses, plan.task)):
-            try:
-                found.append(find_invariances(model, batch, forward=forward))
-            except (ValueError, MemoryError, torch.OutOfMemoryError) as error:
-                reason = str(error)
-            if found and not _unused(found[-1]):
-                break
-    if not found:
-        _log.warning("which weights are scale-invariant is not known: %s", reason)
-        return None
-    return min(found, key=_unused).to_json()
-
-
-def _outputs(model: nn.Module, batch: Any) -> Any:
-    """Outputs of a model that is called with its inputs alone, which stand first in a batch."""
-    return model(batch[0])
-
-
-def _losses(task: Task, model: nn.Module, batch: Any) -> list[Tensor]:
-    return [each.loss(model, batch) for each in task.objectives(model)]
-
-
-def _unused(found: Invariances) -> int:
-    return sum(found.verdict(name).kind == "unused" for name in found)
