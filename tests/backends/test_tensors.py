@@ -11,6 +11,7 @@ BACKENDS = [dict(), dict(foreach=True), dict(foreach=False)]
 backends = pytest.mark.parametrize("backend", BACKENDS, ids=["default", "foreach", "eager"])
 RULES = {"adamp": lambda p, **kw: AdamP(p, lr=0.1, **kw), "sgdp": lambda p, **kw: SGDP(p, lr=0.1, momentum=0.9, **kw)}
 rules = pytest.mark.parametrize("rule", RULES)
+MOMENTS = {"adamp": ("exp_avg", "exp_avg_sq"), "sgdp": ("momentum_buffer",)}
 
 
 def negated(x):
@@ -103,6 +104,27 @@ def test_nothing_that_a_mode_made_is_kept(mode, rule, backend):
     RULES[rule]([p], delta=9.0, foreach=False, differentiable=True).step()
     p.sum().backward()
     assert w.grad.isfinite().all()
+
+
+@rules
+@backends
+def test_a_gradient_that_lies_in_another_weight_or_its_moments_is_read_before_it_is_written(backend, rule):
+    for alias in (lambda w, own: w.detach(), *(lambda w, own, key=key: own[key] for key in MOMENTS[rule])):
+        results = []
+        for copied in (False, True):
+            torch.manual_seed(0)
+            params = [torch.randn(4, 6).requires_grad_() for _ in range(3)]
+            optimizer = RULES[rule](params, **backend)
+            for _ in range(2):
+                for p in params:
+                    p.grad = torch.randn(4, 6)
+                if optimizer.state:
+                    found = alias(params[0], optimizer.state[params[0]])
+                    params[1].grad = found.clone() if copied else found
+                optimizer.step()
+            results.append(params)
+        for p, twin in zip(*results, strict=True):
+            torch.testing.assert_close(p, twin, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

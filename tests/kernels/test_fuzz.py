@@ -211,17 +211,12 @@ def mutate_weight(draw, arena: Arena) -> None:
 
 
 def mutate_state(draw, arena: Arena) -> None:
-    """Exchange an entry of the state for another tensor, or a parameter's whole state for none.
-
-    Left out: what changes the memory of an entry in place, `state[p]["step"].data = ...` and `.untyped_storage()
-    .resize_()`. A plan knows step counts, decisions and votes by identity, and moments by identity and address, because
-    to compare more would slow every step; so such a change is not seen until something else makes a new plan.
-    """
+    """Exchange an entry of the state, change its memory in place, or exchange a parameter's whole state for none."""
     entries = arena.state()
     if not entries:
         return
     own, key = pick(draw, entries)
-    kind = draw(st.sampled_from(["strange", "layout", "guarded", "clear", "alias", "shape"]))
+    kind = draw(st.sampled_from(["strange", "layout", "guarded", "clear", "alias", "shape", "data", "shrink"]))
     arena.log.append(f"{kind} {key}")
     if not whole(own[key]):
         own.clear()
@@ -236,6 +231,11 @@ def mutate_state(draw, arena: Arena) -> None:
     elif kind == "alias":
         alike = [x[k] for x, k in entries if x[k].shape == own[key].shape and x[k].dtype == own[key].dtype]
         own[key] = pick(draw, alike)
+    elif kind == "data":
+        other = strange(draw, own[key])
+        own[key].data = other.to(own[key].dtype) if draw(st.booleans()) else other
+    elif kind == "shrink":
+        shrink(draw, own[key])
     else:
         own[key] = torch.zeros(draw(shapes), dtype=own[key].dtype)
 

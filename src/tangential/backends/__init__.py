@@ -5,6 +5,7 @@ Here belongs what turns tensors into calls; no settings are checked and no state
 nothing is compiled (`kernels`).
 """
 
+from tangential.backends.aliasing import apart
 from tangential.backends.buckets import Bucket, GroupStep
 from tangential.backends.choose import choose, in_use, walk
 from tangential.backends.fused import DECISION, require_kernel
@@ -17,6 +18,7 @@ __all__ = [
     "Bucket",
     "FusedStep",
     "GroupStep",
+    "apart",
     "choose",
     "in_use",
     "require_kernel",

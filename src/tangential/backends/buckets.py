@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, repeat
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from tangential.backends.modes import recording
 from tangential.backends.opmath import HALF, opmath_dtype, to_opmath
 from tangential.backends.sticky import Votes
 from tangential.blocks import Blocks
+
+_layout = attrgetter("layout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,8 @@ class Bucket:
 
     def only(self, at: Sequence[int]) -> Bucket:
         """The weights at these places."""
+        if len(at) == len(self.weights):
+            return self
         weights, grads = ([x[i] for i in at] for x in (self.weights, self.grads))
         moments = tuple([moment[i] for i in at] for moment in self.moments)
         t = [self.t[i] for i in at] if isinstance(self.t, list) else self.t
@@ -76,7 +81,7 @@ class Bucket:
         return self.blocks.dim if isinstance(self.blocks, Blocks) else 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)  # frozen ones take four times as long to make, and there is one a group and step
 class GroupStep:
     """The parameters of one group that have gradients, in one step: any devices, dtypes and step counts.
 
@@ -126,7 +131,8 @@ class GroupStep:
         """The same with memory that holds the tensors' values, and `(tensor, copy)` of what has to be copied back."""
         if torch.compiler.is_compiling():  # which resolves them itself, or refuses
             return self, []
-        if not any(map(is_lazy, chain(self.weights, self.grads, *self.moments))):
+        tensors = list(chain(self.weights, self.grads, *self.moments))
+        if not any(map(Tensor.is_neg, tensors)) and not any(map(Tensor.is_conj, tensors)):
             return self, []
         copies = [(x, resolved(x)) for x in chain(self.weights, *self.moments) if is_lazy(x)]
         of = {id(x): copy for x, copy in copies}
@@ -134,7 +140,38 @@ class GroupStep:
         grads = list(map(resolved, self.grads))
         return replace(self, weights=weights, grads=grads, moments=tuple(moments)), copies
 
-    def check_shape(self, i: int) -> None:
+    def check(self) -> None:
+        """Raise ValueError for parameters that do not fit their gradient, state, or the memory these lie in."""
+        if recording() or not self._fits():
+            for i in range(len(self.weights)):
+                self._check_gradient(i)
+                self._check_shape(i)
+
+    def _fits(self) -> bool:
+        """Whether all tensors are contiguous, whole and of their weight's shape: the usual case, without a loop."""
+        sizes = list(map(Tensor.size, self.weights))
+        others = (self.grads, *self.moments)
+        found = list(chain(self.weights, *others))
+        return (
+            not self.votes
+            and all(map(is_, map(_layout, self.grads), repeat(torch.strided)))
+            and all(list(map(Tensor.size, column)) == sizes for column in others)
+            and not any(map(Tensor.dim, self.steps))
+            and all(map(Tensor.is_floating_point, self.steps))
+            and all(map(Tensor.is_contiguous, found))
+            and all(map(holds_memory, chain(self.steps, found)))
+        )
+
+    def _check_gradient(self, i: int) -> None:
+        """Raise ValueError for a gradient without strides."""
+        if self.grads[i].layout != torch.strided:
+            raise ValueError(
+                f"a {self.grads[i].layout} gradient came for a parameter of shape {tuple(self.weights[i].shape)}: only"
+                " dense gradients are allowed. Use nn.Embedding(sparse=False), or give that parameter to"
+                " torch.optim.SparseAdam"
+            )
+
+    def _check_shape(self, i: int) -> None:
         """Raise ValueError for a parameter that does not fit its gradient, its state, or the memory they lie in."""
         w = self.weights[i]
         moments = [("moment", moment[i]) for moment in self.moments]

@@ -1,8 +1,8 @@
 """Cache key of a kernel's plan: shapes, dtypes, layouts and addresses of the parameters and their state.
 
 After a step over a large model nothing of this is left in a processor's cache, and a small model's step takes not much
-longer than the comparison. So nothing is kept that can be compared one by one instead (what is kept makes Python's
-garbage collector run), all loops are `map`s, and the tensors that only this package writes are compared by identity.
+longer than the comparison. So all loops are `map`s, lists of one group are not copied, and each question is the
+cheapest that has the same answer.
 """
 
 from __future__ import annotations
@@ -11,23 +11,47 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, compress
 from operator import attrgetter, eq, is_, not_
 from typing import Any, TypeVar
+from weakref import ref
 
 from torch import Tensor
 
 from tangential.backends.buckets import GroupStep
 
 T = TypeVar("T")
-_shape, _dtype = attrgetter("shape"), attrgetter("dtype")
+_dtype = attrgetter("dtype")
 
 
-def joined(columns: Iterable[Sequence[T]]) -> list[T]:
+def joined(columns: Sequence[list[T]]) -> list[T]:
     """Columns of several groups, one behind the other."""
-    return list(chain.from_iterable(columns))
+    return columns[0] if len(columns) == 1 else list(chain.from_iterable(columns))
 
 
 def addresses(tensors: Iterable[Tensor]) -> list[int]:
     """Where tensors begin."""
     return list(map(Tensor.data_ptr, tensors))
+
+
+class Columns:
+    """The tensors of the steps of some groups: one column of each kind, one group behind the other.
+
+    Args:
+        group_steps: One per parameter group.
+
+    Attributes:
+        weights: The parameters.
+        grads: Their gradients.
+        moments: All moments.
+        counts: Step counts, decisions and votes; None where a weight has none.
+    """
+
+    def __init__(self, group_steps: Sequence[GroupStep]) -> None:
+        self.groups = [(step.blocks, len(step.weights)) for step in group_steps]
+        self.weights = joined([step.weights for step in group_steps])
+        self.grads = joined([step.grads for step in group_steps])
+        self.moments = list(chain.from_iterable(column for step in group_steps for column in step.moments))
+        self.counts: list[Tensor | None] = []
+        for step in group_steps:
+            self.counts += (*step.steps, *step.decisions, *step.votes)
 
 
 def _same(ask: Callable[[Any], Any], tensors: Sequence[Tensor], answers: Sequence[Any]) -> bool:
@@ -53,52 +77,51 @@ class _Layouts:
 class Fingerprint:
     """The parameters of some groups as they were when a plan was made for them.
 
-    A moment that is the same object at the same address is unchanged. Gradients are new tensors every step, and weights
-    may be changed by anybody, so of both everything is compared.
+    Gradients are new tensors every step, and weights may be changed by anybody, so of both everything is compared. A
+    tensor of the state is the same if it is the same object at the same address: one whose storage is resized, or whose
+    `.data` is replaced, lies elsewhere. Nothing large is kept alive: users move moments away to free their memory.
     """
 
-    def __init__(self, group_steps: Sequence[GroupStep]) -> None:
-        weights, grads = joined(step.weights for step in group_steps), joined(step.grads for step in group_steps)
-        self.groups = [(step.blocks, len(step.weights)) for step in group_steps]
-        self.owned = self._owned(group_steps)
-        self.memory = [x.untyped_storage() for x in self.owned if x is not None]  # outlives a change of `.data`
-        self.places = [addresses(column) for column in self._columns(weights, group_steps)]
-        self.moments = [list(map(id, column)) for column in self._columns(weights, group_steps)[1:]]
-        self.shapes, self.dtypes = list(map(_shape, weights)), list(map(_dtype, weights))
-        self.grad_dtypes, self.grad_types = list(map(_dtype, grads)), list(map(type, grads))
-        self.layouts, self.grad_layouts = _Layouts(weights), _Layouts(grads)
-        self.negated = self._negated(weights, grads)
+    def __init__(self, columns: Columns) -> None:
+        self.groups, self.counts = columns.groups, columns.counts
+        self.moments = list(map(ref, columns.moments))  # an id can be that of a later object
+        self.owned = [x for x in columns.counts if x is not None]
+        self.memory = [
+            x.untyped_storage() for x in self.owned
+        ]  # a few bytes, which nothing else can be given meanwhile
+        self.places, self.moment_places = addresses(columns.weights), addresses(columns.moments)
+        self.owned_places = addresses(self.owned)
+        self.shapes, self.dtypes = list(map(Tensor.size, columns.weights)), list(map(_dtype, columns.weights))
+        self.grad_dtypes, self.grad_types = list(map(_dtype, columns.grads)), list(map(type, columns.grads))
+        self.layouts, self.grad_layouts = _Layouts(columns.weights), _Layouts(columns.grads)
+        self.grads_negated = list(map(Tensor.is_neg, columns.grads))
 
-    @staticmethod
-    def _negated(weights: list[Tensor], grads: list[Tensor]) -> bool:
-        return any(map(Tensor.is_neg, weights)) or any(map(Tensor.is_neg, grads))
-
-    @staticmethod
-    def _owned(group_steps: Sequence[GroupStep]) -> list[Tensor | None]:
-        """The tensors that only this package writes."""
-        return joined(column for step in group_steps for column in (step.steps, step.decisions, step.votes))
-
-    @staticmethod
-    def _columns(weights: list[Tensor], group_steps: Sequence[GroupStep]) -> list[list[Tensor]]:
-        return [weights, *(joined(columns) for columns in zip(*(step.moments for step in group_steps), strict=True))]
-
-    def holds(self, group_steps: Sequence[GroupStep]) -> bool:
+    def holds(self, columns: Columns) -> bool:
         """Whether a plan that was made then still fits."""
-        weights, grads = joined(step.weights for step in group_steps), joined(step.grads for step in group_steps)
-        columns = self._columns(weights, group_steps)
-        owned = self._owned(group_steps)
+        weights, grads = columns.weights, columns.grads
         return (
-            [(step.blocks, len(step.weights)) for step in group_steps] == self.groups
-            and len(owned) == len(self.owned)
-            and all(map(is_, owned, self.owned))
-            and list(map(type, grads)) == self.grad_types
-            and list(map(addresses, columns)) == self.places
-            and [list(map(id, column)) for column in columns[1:]] == self.moments
-            and _same(_shape, weights, self.shapes)
-            and _same(_shape, grads, self.shapes)
-            and _same(_dtype, weights, self.dtypes)
-            and _same(_dtype, grads, self.grad_dtypes)
+            columns.groups == self.groups
+            and len(columns.counts) == len(self.counts)
+            and all(map(is_, columns.counts, self.counts))
+            and addresses(self.owned) == self.owned_places
+            and all(map(is_, columns.moments, [known() for known in self.moments]))
+            and addresses(columns.moments) == self.moment_places
+            and addresses(weights) == self.places
+            and _same(Tensor.size, weights, self.shapes)
+            and all(map(is_, map(_dtype, weights), self.dtypes))
             and self.layouts.hold(weights)
-            and self.grad_layouts.hold(grads)
-            and self._negated(weights, grads) == self.negated
+            and self._holds_gradients(grads)
         )
+
+    def _holds_gradients(self, grads: Sequence[Tensor]) -> bool:
+        """The same of gradients alone, wherever they lie; those without strides have no address either."""
+        try:
+            return (
+                all(map(is_, map(type, grads), self.grad_types))
+                and _same(Tensor.size, grads, self.shapes)
+                and all(map(is_, map(_dtype, grads), self.grad_dtypes))
+                and list(map(Tensor.is_neg, grads)) == self.grads_negated
+                and self.grad_layouts.hold(grads)
+            )
+        except RuntimeError:  # a sparse gradient knows no layout
+            return False

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from tangential.backends.buckets import GroupStep, holds_memory
-from tangential.backends.fingerprint import addresses, joined
+from tangential.backends.fingerprint import Columns, addresses
 from tangential.backends.fused import (
     States,
     form_of,
@@ -58,6 +58,7 @@ class CpuKernel:
 
     def __init__(self, group_steps: Sequence[GroupStep], taken: list[list[int]], states: States) -> None:
         self._taken = taken
+        self._everything = all(len(at) == len(x.weights) for at, x in zip(taken, group_steps, strict=True))
         cut: list[Run] = []
         count = 0
         for group, (group_step, at) in enumerate(zip(group_steps, taken, strict=True)):
@@ -79,9 +80,15 @@ class CpuKernel:
         for column in zip(*map(_columns, group_steps), strict=True):
             self._addresses.extend(0 if x is None else x.data_ptr() for x in self._of_taken(column))
 
-    def step(self, group_steps: Sequence[GroupStep]) -> None:
-        """Take one step of the parameters that were planned."""
-        tensors = self._of_taken([group_step.grads for group_step in group_steps])
+    def step(self, group_steps: Sequence[GroupStep], columns: Columns) -> None:
+        """Take one step of the parameters that were planned.
+
+        Args:
+            group_steps: One per parameter group.
+            columns: The tensors of these.
+        """
+        tensors = columns.grads if self._everything else self._of_taken([x.grads for x in group_steps])
+        weights = columns.weights if self._everything else self._of_taken([x.weights for x in group_steps])
         grads = addresses(tensors)
         if grads != self._checked:
             tensors = [self._apart(x) for x in tensors]  # copies live until the step is taken
@@ -89,7 +96,7 @@ class CpuKernel:
         self._addresses[len(grads) : 2 * len(grads)] = array("q", grads)
         settings = [(*settings_of(x, float(x.projection.lr)), VOTING_STEPS) for x in group_steps]
         self._call(self._addresses, array("d", chain.from_iterable(settings)))
-        torch.autograd.graph.increment_version(self._of_taken([group_step.weights for group_step in group_steps]))
+        torch.autograd.graph.increment_version(weights)
 
     def _apart(self, grad: Tensor) -> Tensor:
         """A gradient that lies apart from all that the step writes; a copy if it does not.
@@ -108,10 +115,7 @@ class CpuKernel:
 
     def _of_taken(self, column: Sequence[Sequence[T]]) -> list[T]:
         """The entries of the parameters that the kernel takes, one group behind the other."""
-        return joined(
-            entries if len(at) == len(entries) else [entries[i] for i in at]
-            for entries, at in zip(column, self._taken, strict=True)
-        )
+        return [entries[i] for entries, at in zip(column, self._taken, strict=True) for i in at]
 
 
 def _columns(group_step: GroupStep) -> tuple[Sequence[Tensor | None], ...]:

@@ -1,7 +1,7 @@
 """The kernels' part of a step: parameters sorted by the kernel that takes them, once, until a tensor looks different.
 
-`step` compares a `Fingerprint` of all parameters with the last one's. If it is the same, the plans of `fused_cpu` and
-`fused_cuda` still fit; else every parameter is looked at again. What no kernel takes is returned, for `foreach`.
+`fits` compares all parameters with the `Fingerprint` of the last plan. While it holds, the plans of `fused_cpu` and
+`fused_cuda` are right; else `plan` looks at every parameter again. What no kernel takes is returned, for `foreach`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import Parameter
 
 from tangential.backends import fused
 from tangential.backends.buckets import GroupStep
-from tangential.backends.fingerprint import Fingerprint
+from tangential.backends.fingerprint import Columns, Fingerprint
 from tangential.backends.fused_cpu import CpuKernel, takes_now
 
 if TYPE_CHECKING:
@@ -28,50 +28,79 @@ class FusedStep:
 
     def __init__(self) -> None:
         self._fingerprint: Fingerprint | None = None
+        self._columns: Columns | None = None  # from `fits` or `plan` to `step`: gradients are not to live on in it
         self._cpu: CpuKernel | None = None
         self._cuda: CudaKernel | None = None
         self._left: list[list[int]] = []
 
-    def step(
-        self,
-        group_steps: Sequence[GroupStep],
-        states: fused.States,
-        scale: Tensor | None = None,
-        found: Tensor | None = None,
-    ) -> list[GroupStep]:
-        """Step what a kernel takes, and return the rest, unscaled.
+    def fits(self, group_steps: Sequence[GroupStep]) -> bool:
+        """Whether the parameters are those that the plans were made for, in shape, layout and place.
+
+        Args:
+            group_steps: One per parameter group.
+
+        Raises:
+            ValueError: A gradient or moment of what no kernel takes does not fit its weight.
+        """
+        columns = Columns(group_steps)
+        known = self._fingerprint is not None and self._fingerprint.holds(columns)
+        if not known or (self._cuda is not None and self._cuda.outdated(group_steps)):
+            return False
+        for rest in self._rest(group_steps):  # a plan compares no memory of what no kernel takes
+            rest.check()
+        self._columns = columns
+        return True
+
+    def plan(self, group_steps: Sequence[GroupStep], states: fused.States) -> None:
+        """Sort the parameters by kernel, and plan those of each. They have been checked.
 
         Args:
             group_steps: One per parameter group.
             states: The optimizer's state; gets a decision for every weight under the paper's test. Step counts of
                 weights on CUDA are moved there.
+
+        Raises:
+            RuntimeError: A CUDA graph captures the first step of these parameters.
+            ValueError: A parameter that the kernel was demanded for and can never step.
+        """
+        self._fingerprint = None  # should planning raise
+        self._sort(group_steps, states)
+        self._columns = Columns(group_steps)
+        self._fingerprint = Fingerprint(self._columns)
+
+    def take_all(self, group_steps: Sequence[GroupStep]) -> bool:
+        """Whether kernels step all of these."""
+        return len(group_steps) == len(self._left) and not any(self._left)
+
+    def step(
+        self, group_steps: Sequence[GroupStep], scale: Tensor | None = None, found: Tensor | None = None
+    ) -> list[GroupStep]:
+        """Step what a kernel takes, and return the rest, unscaled. The plans fit.
+
+        Args:
+            group_steps: One per parameter group.
             scale: What the gradients are multiplied by.
             found: Not 0 if some gradient overflowed: then nothing changes, the step count neither.
 
         Raises:
-            RuntimeError: A CUDA graph captures the first step of these parameters.
-            ValueError: A parameter that the kernel was demanded for and can never step, or whose gradient or moments
-                have another shape; nothing has moved then.
+            ValueError: A gradient lies in a storage that does not hold it; nothing has moved then.
         """
-        known = self._fingerprint is not None and self._fingerprint.holds(group_steps)
-        if not known or (self._cuda is not None and self._cuda.outdated(group_steps)):
-            self._fingerprint = None  # should planning raise
-            self._plan(group_steps, states)
-            self._fingerprint = Fingerprint(group_steps)
-        else:  # a plan compares no memory of what no kernel takes
-            for group_step, at in zip(group_steps, self._left, strict=True):
-                for i in at:
-                    group_step.check_shape(i)
+        columns, self._columns = self._columns, None
         if self._cuda is not None:
             self._cuda.step(group_steps, scale, found)
-        plain = scale is None and found is None
-        if self._cpu is not None and (near := group_steps if plain else unscaled(group_steps, scale, found)):
-            self._cpu.step(near)
-        rest = [group_step.only(at) for group_step, at in zip(group_steps, self._left, strict=True) if at]
-        return rest if plain else unscaled(rest, scale, found)
+        if scale is None and found is None:
+            if self._cpu is not None and columns is not None:
+                self._cpu.step(group_steps, columns)
+            return self._rest(group_steps)
+        if self._cpu is not None and (near := unscaled(group_steps, scale, found)):
+            self._cpu.step(near, Columns(near))
+        return unscaled(self._rest(group_steps), scale, found)
 
-    def _plan(self, group_steps: Sequence[GroupStep], states: fused.States) -> None:
-        """Sort the parameters by kernel, and plan those of each."""
+    def _rest(self, group_steps: Sequence[GroupStep]) -> list[GroupStep]:
+        """What no kernel takes."""
+        return [group_step.only(at) for group_step, at in zip(group_steps, self._left, strict=True) if at]
+
+    def _sort(self, group_steps: Sequence[GroupStep], states: fused.States) -> None:
         near: list[list[int]] = [[] for _ in group_steps]
         self._left = [[] for _ in group_steps]
         far: list[tuple[int, int]] = []
@@ -90,7 +119,6 @@ class FusedStep:
         self._plan_cuda(group_steps, far, states)
 
     def _leave(self, group_step: GroupStep, group: int, i: int) -> None:
-        group_step.check_shape(i)
         if group_step.demanded:
             fused.require_kernel(group_step.weights[i])
         self._left[group].append(i)

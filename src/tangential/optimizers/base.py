@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from tangential.algorithm import Projection, Rule
-from tangential.backends import DECISION, VOTES, FusedStep, GroupStep, choose, in_use, unscaled, walk
+from tangential.backends import DECISION, VOTES, FusedStep, GroupStep, apart, choose, in_use, unscaled, walk
 from tangential.backends.opmath import opmath_dtype
 from tangential.optimizers.checked_group import CheckedGroup
 from tangential.optimizers.entries import check_votes
@@ -29,7 +29,6 @@ from tangential.optimizers.state_dict import Checked, readable, to_plain
 from tangential.optimizers.validation import (
     check_capture,
     check_distinct,
-    check_gradients,
     check_params,
     check_state_shapes,
 )
@@ -153,23 +152,34 @@ class Projected(Optimizer):
             check_capture(self.param_groups)
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             group_steps = self.group_steps()
-            for group_step in group_steps:  # all of them before the first is moved
-                check_gradients(group_step.weights, group_step.grads)
-                if group_step.backend != "fused":  # which compares all shapes anyway, before it moves anything
-                    for i in range(len(group_step.weights)):
-                        group_step.check_shape(i)
+            self._check_tensors(group_steps)  # all of them before the first is moved
             for group_step in group_steps if torch.compiler.is_compiling() else self._fused_step(group_steps):
                 walk(group_step)
         return loss
 
+    def _check_tensors(self, group_steps: list[GroupStep]) -> None:
+        """Check all parameters, gradients and moments, except those that are as they were when a kernel was planned."""
+        fused = [group_step for group_step in group_steps if group_step.backend == "fused"]
+        if fused:
+            self._kernels = self._kernels or FusedStep()
+        known = self._kernels is not None and self._kernels.fits(fused)
+        for group, group_step in zip(self.param_groups, group_steps, strict=True):
+            if not known or group_step.backend != "fused":
+                if not torch.compiler.is_compiling():
+                    self._checked[id(group)].check_shapes(self.state, self._moments)
+                group_step.check()
+        if fused and self._kernels is not None and not known:
+            self._kernels.plan(fused, self.state)
+
     def _fused_step(self, group_steps: list[GroupStep]) -> list[GroupStep]:
         """Step what a kernel takes; the rest is returned."""
         scale, found = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        if self._kernels is None or not self._kernels.take_all(group_steps):
+            group_steps = apart(group_steps)
         fused = [group_step for group_step in group_steps if group_step.backend == "fused"]
         others = unscaled([group_step for group_step in group_steps if group_step.backend != "fused"], scale, found)
-        if fused:
-            self._kernels = self._kernels or FusedStep()
-            others += self._kernels.step(fused, self.state, scale, found)
+        if fused and self._kernels is not None:
+            others += self._kernels.step(fused, scale, found)
         for group_step in others:
             for p, decision in zip(group_step.weights, group_step.decisions, strict=True):
                 if decision is not None:  # no kernel keeps it up to date any more

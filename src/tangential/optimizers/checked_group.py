@@ -84,16 +84,22 @@ class CheckedGroup:
             self._keep_settings(group)
         params, blocks = group["params"], group["blocks"]
         recut = blocks is not self._blocks and blocks != self._blocks
-        if (
-            self._lazy
-            or recut
-            or group["fused"] is not self._fused
-            or not self.holds(params)
-            or _form(params, blocks) != self._form
-        ):
+        if self._lazy or recut or group["fused"] is not self._fused or not self.holds(params):
             self._check_params(group, [None] * len(params) if recut else self._before(params))
             check_state_shapes(group, state, moments)
             self._keep_params(group)
+
+    def check_shapes(self, state: States, moments: Sequence[str]) -> None:
+        """Check the parameters again if their shapes have changed. `check` has been called before.
+
+        Raises:
+            ValueError: Parameters that the group does not fit any more.
+        """
+        params = self.group["params"]
+        if not self._lazy and _form(params, self._blocks) != self._form:
+            self._check_params(self.group, self._before(params))
+            check_state_shapes(self.group, state, moments)
+            self._keep_params(self.group)
 
     def _check_params(self, group: dict[str, Any], before: Sequence[tuple[int, ...] | None]) -> None:
         check_distinct(group["params"], group)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
-from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -13,8 +11,6 @@ from torch.nn.parameter import is_lazy
 
 from tangential.backends import require_kernel
 from tangential.blocks import Blocks
-
-_layout = attrgetter("layout")
 
 
 def check_params(params: Any, owner: str) -> None:
@@ -120,18 +116,6 @@ def check_state_shapes(
 def is_sharded(p: Tensor) -> bool:
     """Whether this is a shard of a parameter: a DTensor, or what FSDP flattened."""
     return any(cls.__name__ == "DTensor" for cls in type(p).__mro__) or getattr(p, "_fsdp_flattened", False)
-
-
-def check_gradients(weights: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
-    """Raise ValueError if a gradient cannot be stepped with."""
-    if not torch.compiler.is_compiling() and all(map(is_, map(_layout, grads), repeat(torch.strided))):
-        return  # the usual case, without a loop in Python
-    for i, g in enumerate(grads):
-        if g.layout != torch.strided:
-            raise ValueError(
-                f"a {g.layout} gradient came for a parameter of shape {tuple(weights[i].shape)}: only dense gradients"
-                " are allowed. Use nn.Embedding(sparse=False), or give that parameter to torch.optim.SparseAdam"
-            )
 
 
 def check_capture(groups: Iterable[dict[str, Any]]) -> None:
