@@ -9,7 +9,7 @@ from torch import Tensor
 from tangential.algorithm import Adam
 from tangential.blocks import Blocks
 from tangential.optimizers.base import Params, Projected
-from tangential.optimizers.origins import OF_ADAMP
+from tangential.optimizers.known_origins import OF_ADAMP
 from tangential.optimizers.settings import scalar
 
 

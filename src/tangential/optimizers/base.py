@@ -8,7 +8,7 @@ moved, and hands the group steps to the backends; the arithmetic is in `tangenti
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import repeat
 from operator import attrgetter, is_, is_not, itemgetter
 from typing import Any, ClassVar
@@ -109,20 +109,27 @@ class Projected(Optimizer):
         """The state as plain values, which `torch.load` reads by default. See `torch.optim.Optimizer.state_dict`."""
         return to_plain(super().state_dict())
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any], *, allow: Collection[str] = ()) -> None:
         """Load the state bit for bit. See `torch.optim.Optimizer.load_state_dict`.
 
         Parameters are matched by `param_names` where the state dict and the optimizer have them, else by place.
-        Settings that the state dict lacks stay as they are. State of `torch.optim.AdamW` and `SGD`, and of other
-        packages' AdamP and SGDP, is read where the next step would be the same.
+        Settings that the state dict has are taken over, those that it lacks stay as they are. State of
+        `torch.optim.AdamW` and `SGD`, and of other packages' AdamP and SGDP, is read where the next step would be the
+        same; one line of the logger `tangential` states what was taken, filled and lost.
+
+        Args:
+            state_dict: What `state_dict` of this or another optimizer returned.
+            allow: What of another optimizer's state may be lost, by the names that the refusal gives, like
+                `("amsgrad",)`.
 
         Raises:
             TypeError: Something of another type than a state dict has there; nothing is loaded then.
             ValueError: Another optimizer's state, or one that does not fit the weights; nothing is loaded then.
         """
+        names = frozenset([allow] if isinstance(allow, str) else allow)
         # the last hook, so it sees what the others have made of the state dict
         check = self.register_load_state_dict_pre_hook(
-            lambda _, given: readable(self, given, moments=self._moments, origins=self._origins)
+            lambda _, given: readable(self, given, moments=self._moments, origins=self._origins, allow=names)
         )
         try:
             super().load_state_dict(dict(state_dict) if isinstance(state_dict, Mapping) else {"": state_dict})

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from tangential.backends import DECISION, VOTES
 from tangential.backends.opmath import opmath_dtype
 from tangential.backends.sticky import VOTING_STEPS
-from tangential.optimizers.origins import Origin
+from tangential.optimizers.origins import Source
 
 
 class Entries:
@@ -38,25 +38,24 @@ class Entries:
         params = (p for group in optimizer.param_groups for p in group["params"])
         self._memory = {_address(p) for p in params if not is_lazy(p)}
         self._read: dict[torch.device, list[tuple[str, Tensor]]] = {}
+        self.dropped: set[str] = set()
+        """Keys of another optimizer's state that were passed over."""
 
-    def of(
-        self, p: Tensor, saved: Any, group: Mapping[str, Any], origin: Origin | None, steps: Any, name: str
-    ) -> dict[str, Any]:
+    def of(self, p: Tensor, saved: Any, group: Mapping[str, Any], source: Source, name: str) -> dict[str, Any]:
         """What is to be stored for a parameter; empty if nothing was saved.
 
         Args:
             p: The parameter.
             saved: What the state dict has of it.
             group: The settings it will have.
-            origin: Which optimizer saved it; None for our own.
-            steps: The step count, if that optimizer keeps none per parameter.
+            source: The saved group that the parameter was in.
             name: What errors call the parameter.
 
         Raises:
             TypeError: An entry of another type.
             ValueError: An entry that is missing, unknown, or does not fit the parameter.
         """
-        own = self._complete(saved, origin, steps, name)
+        own = self._complete(saved, source, p, name)
         if not own:
             return {}
         if is_lazy(p):
@@ -77,15 +76,11 @@ class Entries:
         known = {"step", *self._moments, DECISION, VOTES}
         return found | {k: _moved(v, p, f"{name}: {k}") for k, v in found.items() if k not in known}
 
-    def _complete(self, saved: Any, origin: Origin | None, steps: Any, name: str) -> dict[str, Any]:
-        """The entries under our keys, none missing and, from another optimizer, none that would be dropped."""
+    def _complete(self, saved: Any, source: Source, p: Tensor, name: str) -> dict[str, Any]:
+        """The entries under our keys, none missing and, from another optimizer, none dropped without leave."""
         if saved is not None and not isinstance(saved, Mapping):
             raise TypeError(f"{name}: its state is a {type(saved).__name__}, must be a dict")
-        own = dict(saved or {})
-        if origin is not None:
-            own = {origin.renamed.get(key, key): value for key, value in own.items() if value is not None}
-            if own and not origin.counts:
-                own.setdefault("step", steps)
+        own = self._renamed(dict(saved or {}), source, p)
         needed = {"step", *self._moments}
         missing, extra = sorted(needed - own.keys()), sorted(map(str, own.keys() - {*needed, DECISION, VOTES}))
         if own and missing:
@@ -94,10 +89,27 @@ class Entries:
                 f" {missing} is missing. It was saved by another optimizer; load it into that one, or start with fresh"
                 " state"
             )
-        if origin is not None and extra:
+        if source.origin is not None and extra:
             raise ValueError(
-                f"{name}: its state was saved by another optimizer and has {extra} too, which {self._owner} would drop"
+                f"{name}: its state was saved by another optimizer and has {extra} too, which {self._owner} would drop."
+                f" To go on without: allow={tuple(extra)}"
             )
+        return own
+
+    def _renamed(self, saved: dict[Any, Any], source: Source, p: Tensor) -> dict[Any, Any]:
+        """The entries of another optimizer under our keys, with its count of steps."""
+        origin = source.origin
+        if origin is None:
+            return saved
+        kept = {key: value for key, value in saved.items() if value is not None and key not in source.dropped}
+        self.dropped |= {key for key in saved if key in source.dropped}
+        own = {origin.renamed.get(key, key): value for key, value in kept.items()}
+        steps = source.group.get("step", 0)
+        if origin.counts != "parameter" and own:
+            own.setdefault("step", steps)
+        if origin.counts == "group" and not own and not is_lazy(p) and _count(steps, "step of the group"):
+            # a parameter without a gradient so far: its first step there is corrected by the group's count
+            own = {"step": steps, **{key: torch.zeros_like(p) for key in self._moments}}
         return own
 
     def _moment(self, value: Any, p: Tensor, what: str, *, keep_graph: bool) -> Tensor:

@@ -1,16 +1,17 @@
-"""Optimizers of other packages whose state SGDP and AdamP continue without a difference, and what makes one differ.
+"""Optimizers of other packages whose state SGDP and AdamP continue, and what each does that ours do not.
 
 A state dict does not name its optimizer. Its groups tell: each has the settings of its constructor. Our own groups have
-`blocks`; of the others only those are read whose next step would be ours, and the rest is refused with the way out.
+`blocks`; the others are compared with the origins below, and what none of them explains is refused. A `Difference` that
+would change the trajectory is refused too, unless the caller allows it by its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tangential.optimizers.settings import WITHOUT_EFFECT, is_annotation, scalar
+from tangential.optimizers.settings import is_annotation
 
 Group = Mapping[str, Any]
 BACKENDS = ("foreach", "fused", "capturable", "differentiable")
@@ -18,87 +19,108 @@ BACKENDS = ("foreach", "fused", "capturable", "differentiable")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Something that another optimizer does and the one that goes on does not.
+
+    Args:
+        name: What `allow` calls it.
+        of: Words for it, from a group that has it; None from one that has not.
+        entries: Keys of the state that are of no use without it.
+        refused: False for one of the size of a rounding, or of one step, which is reported only.
+    """
+
+    name: str
+    of: Callable[[Group], str | None]
+    entries: frozenset[str] = frozenset()
+    refused: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """An optimizer whose state can be read.
 
     Args:
+        name: What the log calls it.
         marks: Settings that its groups have, all of them.
-        one_of: Settings of which they have one at least; none, if nothing sets them apart further.
         settings: Those that are taken over; what is not among them stays as the loading optimizer has it.
-        fixed: Its other settings, with the only value that SGDP and AdamP can continue.
+        implied: Settings of ours that its rule amounts to.
+        ignored: Its settings that mean nothing by themselves.
+        differences: What it does and ours do not.
         renamed: Keys of its state, and ours for the same.
-        counts: Whether it keeps a step count of each parameter.
-        trouble: Why a group cannot be continued, or None.
+        counts: Where its step counts are: "parameter", "group", or None for an optimizer that keeps none.
     """
 
+    name: str
     marks: frozenset[str]
-    one_of: frozenset[str] = frozenset()
     settings: frozenset[str]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
+    implied: Mapping[str, Any] = field(default_factory=dict)
+    ignored: frozenset[str] = frozenset()
+    differences: tuple[Difference, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
-    counts: bool = True
-    trouble: Callable[[Group], str | None] = lambda group: None
+    counts: str | None = "parameter"
 
-    def saved(self, group: Group) -> bool:
-        """Whether a group looks like one of its own."""
-        return self.marks <= group.keys() and (not self.one_of or bool(self.one_of & group.keys()))
-
-    def reason_against(self, group: Group) -> str | None:
-        """Why a group of this origin cannot be continued exactly, or None."""
-        for key, value in group.items():
-            if key in self.settings or key in BACKENDS or is_annotation(key):
-                continue
-            if key not in self.fixed:
-                return f"it has the setting {key!r}, which has no counterpart here"
-            if scalar(value) != self.fixed[key]:
-                return f"it has {key}={value!r}, and only {key}={self.fixed[key]!r} can be continued"
-        return self.trouble(group)
+    def differences_of(self, group: Group) -> Iterator[tuple[Difference, str]]:
+        """Everything that sets a group of this origin apart, settings without a counterpart included."""
+        known = {*self.settings, *self.ignored, *BACKENDS, *(each.name for each in self.differences)}
+        for key in [key for key in group if key not in known and not is_annotation(key)]:
+            yield _unknown(key), f"the setting {key!r}, which has no counterpart here"
+        for each in self.differences:
+            if words := each.of(group):
+                yield each, words
 
 
-def _coupled(group: Group) -> str | None:
-    if scalar(group.get("weight_decay", 0)) and not group.get("decoupled_weight_decay"):
-        return (
-            "its weight decay is added to the gradient (Adam), or it is of a torch that did not record which; if AdamW"
-            " saved it, set decoupled_weight_decay=True in its groups, else weight_decay=0"
-        )
-    return None
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A saved group, once it is known who saved it and what will be lost.
+
+    Args:
+        group: The saved group.
+        origin: Which optimizer saved it; None for our own.
+        lost: The differences that were found and allowed, each with words for it.
+        allowed: Names that the caller allowed to be lost.
+    """
+
+    group: Group
+    origin: Origin | None = None
+    lost: tuple[tuple[Difference, str], ...] = ()
+    allowed: frozenset[str] = frozenset()
+
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Keys of the state that are passed over."""
+        return self.allowed.union(*(each.entries for each, _ in self.lost))
+
+    def settings(self) -> dict[str, Any]:
+        """The settings to take over."""
+        if self.origin is None:
+            return {key: value for key, value in self.group.items() if key not in ("params", "param_names")}
+        return {key: self.group[key] for key in self.origin.settings if key in self.group} | dict(self.origin.implied)
 
 
-def _coupled_sgd(group: Group) -> str | None:
-    if scalar(group.get("weight_decay", 0)):
-        return (
-            "its weight decay is added to the gradient, and that of SGDP is decoupled (and divided by 1 - momentum);"
-            " set weight_decay=0 in its groups, and that of SGDP after loading"
-        )
-    return None
+def source_of(group: Group, origins: Collection[Origin], own: Collection[str], allowed: frozenset[str]) -> Source:
+    """Find out who saved a group.
+
+    Args:
+        group: The saved group.
+        origins: Other optimizers that are read; the first whose marks it has is taken for its own.
+        own: Settings by which the loading optimizer's own groups are known.
+        allowed: Names of differences that may be lost.
+
+    Raises:
+        ValueError: An optimizer that is not read, or a difference that is not allowed; the message is a clause that
+            says which.
+    """
+    if {*own} <= group.keys():
+        return Source(group=group)
+    origin = next((each for each in origins if each.marks <= group.keys()), None)
+    if origin is None:
+        raise ValueError(f"its settings {sorted(map(str, group.keys() - {'params'}))} are of no optimizer that is read")
+    found = tuple(origin.differences_of(group))
+    if barred := [(each.name, words) for each, words in found if each.refused and each.name not in allowed]:
+        names = tuple(dict.fromkeys(name for name, _ in barred))
+        raise ValueError(f"it has {'; '.join(words for _, words in barred)}. To go on without: allow={names}")
+    return Source(group=group, origin=origin, lost=found, allowed=allowed)
 
 
-_PROJECTION = frozenset({"delta", "wd_ratio"})
-_SHARED = _PROJECTION | {"lr", "eps", "weight_decay", "nesterov", "maximize"}
-_ADAM = frozenset({"lr", "betas", "eps", "weight_decay", "maximize"})
-_SGD = frozenset({"lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize"})
-
-OF_ADAMP = (
-    Origin(  # adamp, timm, torch_optimizer
-        marks=frozenset({"betas"}), one_of=_PROJECTION, settings=_SHARED | {"betas"}, fixed=WITHOUT_EFFECT
-    ),
-    Origin(  # torch.optim.AdamW, and Adam without decay
-        marks=frozenset({"betas", "amsgrad"}),
-        settings=_ADAM | {"decoupled_weight_decay"},
-        fixed={"amsgrad": False},
-        trouble=_coupled,
-    ),
-)
-OF_SGDP = (
-    Origin(  # adamp, timm, torch_optimizer, pytorch_optimizer
-        marks=frozenset({"momentum"}),
-        one_of=_PROJECTION,
-        settings=_SHARED | {"momentum", "dampening", "step"},
-        fixed={**WITHOUT_EFFECT, "weight_decouple": True, "fixed_decay": False},
-        renamed={"momentum": "momentum_buffer"},
-        counts=False,
-    ),
-    Origin(  # torch.optim.SGD
-        marks=frozenset({"momentum", "dampening", "nesterov"}), settings=_SGD, counts=False, trouble=_coupled_sgd
-    ),
-)
+def _unknown(key: str) -> Difference:
+    return Difference(name=key, of=lambda group: None)

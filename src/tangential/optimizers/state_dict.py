@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tangential.optimizers.entries import Entries
-from tangential.optimizers.origins import Origin
+from tangential.optimizers.migration_log import report
+from tangential.optimizers.origins import Origin, Source, source_of
 from tangential.optimizers.settings import SETTINGS, check_settings, plain
 from tangential.optimizers.validation import check_parameter, label
 
@@ -46,7 +47,14 @@ def to_plain(state_dict: dict[str, Any]) -> dict[str, Any]:
     return state_dict
 
 
-def readable(optimizer: Optimizer, given: Any, *, moments: Sequence[str], origins: Sequence[Origin]) -> dict[str, Any]:
+def readable(
+    optimizer: Optimizer,
+    given: Any,
+    *,
+    moments: Sequence[str],
+    origins: Sequence[Origin],
+    allow: frozenset[str] = frozenset(),
+) -> dict[str, Any]:
     """A checked copy of a state dict, with the groups and the order of `optimizer`.
 
     Args:
@@ -54,29 +62,30 @@ def readable(optimizer: Optimizer, given: Any, *, moments: Sequence[str], origin
         given: What was saved.
         moments: Keys of the optimizer's moments.
         origins: Other optimizers whose state it can continue.
+        allow: Names of what may be lost of another optimizer's state.
 
     Raises:
         TypeError: Something of another type than a state dict has there.
         ValueError: Groups, settings or entries that do not fit the optimizer and its weights.
     """
     saved_groups, saved_state = _structure(given)
-    saved_by = [_origin(optimizer, origins, group, i) for i, group in enumerate(saved_groups)]
+    sources = _sources(optimizer, saved_groups, origins, allow)
     places = _by_name(optimizer.param_groups, saved_groups) or _by_place(optimizer.param_groups, saved_groups)
     entries = Entries(optimizer, moments)
     groups: list[dict[str, Any]] = []
     state: dict[Any, Any] = {}
     for at, (own, taken) in enumerate(zip(optimizer.param_groups, places, strict=True)):
-        sources = list(dict.fromkeys(i for i, _ in taken)) or [at][: len(saved_groups) - at]
-        group = _merged(own, [(saved_groups[i], saved_by[i]) for i in sources], at)
+        used = list(dict.fromkeys(i for i, _ in taken)) or [at][: len(saved_groups) - at]
+        group = _merged(own, [sources[i] for i in used], at)
         first = sum(len(before["params"]) for before in groups)
         for i, (p, (source, saved_id)) in enumerate(zip(own["params"], taken, strict=True)):
             check_parameter(p, group, label(group, i))
-            steps = saved_groups[source].get("step", 0)
-            loaded = entries.of(p, saved_state.get(saved_id), group, saved_by[source], steps, label(group, i))
+            loaded = entries.of(p, saved_state.get(saved_id), group, sources[source], label(group, i))
             if loaded:
                 state[first + i] = Checked(loaded)
         groups.append({**group, "params": list(range(first, first + len(taken)))})
     entries.check_values()
+    report(optimizer, sources, moments, len(state), entries.dropped)
     ids = set(chain.from_iterable(group["params"] for group in saved_groups))
     return {"state": state | {k: v for k, v in saved_state.items() if k not in ids}, "param_groups": groups}
 
@@ -102,24 +111,41 @@ def _structure(given: Any) -> tuple[Sequence[Group], Mapping[Any, Any]]:
     return groups, state
 
 
-def _origin(optimizer: Optimizer, origins: Sequence[Origin], group: Group, at: int) -> Origin | None:
-    """The optimizer that saved a group; None for our own."""
-    owner, own = type(optimizer).__name__, "betas" if "betas" in optimizer.defaults else "momentum"
-    if {"blocks", own} <= group.keys():
-        return None
-    known = next((origin for origin in origins if origin.saved(group)), None)
-    reason = known.reason_against(group) if known else f"its settings {sorted(map(str, group.keys() - {'params'}))}"
-    if known is None or reason:
-        raise ValueError(
-            f"param_groups[{at}] was saved by another optimizer, whose steps {owner} would not continue: {reason}. Load"
-            " it into the optimizer that saved it, or start with fresh state"
-        )
-    return known
+def _sources(
+    optimizer: Optimizer, groups: Sequence[Group], origins: Sequence[Origin], allow: frozenset[str]
+) -> list[Source]:
+    """Who saved each group."""
+    owner, own = type(optimizer).__name__, ("blocks", "betas" if "betas" in optimizer.defaults else "momentum")
+    found = []
+    for at, group in enumerate(_with_settings(groups, own)):
+        try:
+            found.append(source_of(group, origins, own, allow))
+        except ValueError as error:
+            raise ValueError(
+                f"param_groups[{at}] was saved by another optimizer, whose steps {owner} would not continue: {error}."
+                " Or load it into the optimizer that saved it, or start with fresh state"
+            ) from None
+    return found
+
+
+def _with_settings(groups: Sequence[Group], own: Sequence[str]) -> Sequence[Group]:
+    """The groups, with the settings of the only one that has some.
+
+    `torch.distributed.checkpoint` gives the settings of a saved group to one of the groups that it is parted into.
+    """
+    settings = [{k: v for k, v in group.items() if k not in ("params", "param_names")} for group in groups]
+    filled = [found for found in settings if found]
+    if len(filled) != 1 or {*own} <= filled[0].keys():
+        return groups
+    return [{**filled[0], **group} for group in groups]
 
 
 def _by_name(groups: Sequence[Group], saved: Sequence[Group]) -> list[list[Place]] | None:
     """The place of every parameter by its name; None where names are missing or not unique."""
-    here, there = _names(groups), _names(saved)
+    here, there = _names(groups, "param_names"), _names(saved, "param_names")
+    if here is not None and there is None:  # distributed checkpoints have names for ids
+        there = _names(saved, "params")
+        there = there if there is not None and there.keys() == here.keys() else None
     if here is None or there is None:
         return None
     if here.keys() != there.keys():
@@ -136,11 +162,11 @@ def _by_name(groups: Sequence[Group], saved: Sequence[Group]) -> list[list[Place
     return found
 
 
-def _names(groups: Sequence[Group]) -> dict[str, tuple[int, int]] | None:
+def _names(groups: Sequence[Group], key: str) -> dict[str, tuple[int, int]] | None:
     """`(group, place in it)` of every name without wrappers' parts; None if some are missing or not unique."""
     found: dict[str, tuple[int, int]] = {}
     for at, group in enumerate(groups):
-        names = group.get("param_names")
+        names = group.get(key)
         if not isinstance(names, (list, tuple)) or len(names) != len(group["params"]):
             return None
         found |= {_unwrapped(str(name)): (at, i) for i, name in enumerate(names)}
@@ -170,19 +196,19 @@ def _by_place(groups: Sequence[Group], saved: Sequence[Group]) -> list[list[Plac
     return [[(at, saved_id) for saved_id in group["params"]] for at, group in enumerate(saved)]
 
 
-def _merged(own: Group, sources: Sequence[tuple[Group, Origin | None]], at: int) -> dict[str, Any]:
+def _merged(own: Group, sources: Sequence[Source], at: int) -> dict[str, Any]:
     """A group with the settings that were saved for its parameters, and the optimizer's own where none were."""
     taken: dict[str, Any] = {}
-    for saved, origin in sources:
-        keys = origin.settings & own.keys() if origin else saved.keys() - {"params", "param_names"}
-        found = {key: saved[key] for key in keys if key in saved}
+    for source in sources:
+        found = source.settings()
+        found = {key: value for key, value in found.items() if source.origin is None or key in own}
         if different := [key for key, value in taken.items() if not _equal(value, found.get(key))]:
             raise ValueError(
                 f"group {at} of the optimizer joins parameters of several saved groups, whose {different} differ: group"
                 " them as they were saved, or start with fresh state"
             )
         taken |= found
-    names = own.get("param_names", sources[0][0].get("param_names") if sources else None)
+    names = own.get("param_names", sources[0].group.get("param_names") if sources else None)
     group = {**own, **taken, **({} if names is None else {"param_names": names})}
     try:
         check_settings(group)
