@@ -19,7 +19,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _has(group: Group, key: str | None) -> bool:
+def _has(group: Group, key: str) -> bool:
     """Whether a setting is there and is not zero, off or None."""
     value = _number(group.get(key))
     return value is not None and bool(value != 0)
@@ -44,7 +44,7 @@ def _coupled(decoupled: str | None) -> Difference:
     """Weight decay that is added to the gradient, unless the setting `decoupled` is on."""
 
     def of(group: Group) -> str | None:
-        if not _has(group, "weight_decay") or _has(group, decoupled):
+        if not _has(group, "weight_decay") or (decoupled and _has(group, decoupled)):
             return None
         if decoupled is None:
             return "weight decay added to the gradient (SGDP's is decoupled; or set weight_decay=0 in its groups)"
