@@ -377,7 +377,8 @@ def compare(arena: Arena, p: Tensor, q: Tensor, theirs: dict, old: dict) -> None
             else 0.0
         )
         if size < LARGE:  # which NaN is not
-            eps = max(torch.finfo(z.dtype).eps for z in (p, q.grad) if z.is_floating_point())
+            stored = (p, q.grad, *(own[k] for k in MOMENTS[arena.name]))  # a moment may have been made a coarse one
+            eps = max(torch.finfo(z.dtype).eps for z in stored if z.is_floating_point())
             assert float((x - y).abs().max() if x.numel() else 0.0) <= 16 * max(eps, 1e-6) * max(size, 1e-30), (
                 arena.log,
                 x,
