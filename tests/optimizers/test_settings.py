@@ -234,6 +234,51 @@ def test_misspelt_keys_are_told_the_right_one(wrong, right):
         AdamP([{"params": weights(), wrong: None}])
 
 
+OTHERS = {
+    "adamp": {
+        "AdamW": (torch.optim.AdamW, {}, None),
+        "AdamW, amsgrad": (torch.optim.AdamW, dict(amsgrad=True), "amsgrad=True.* keeps no maximum"),
+        "Adam": (torch.optim.Adam, {}, None),
+        "Adam, decayed": (torch.optim.Adam, dict(weight_decay=0.1), "decoupled_weight_decay=False.* always decoupled"),
+        "SGD": (torch.optim.SGD, {}, None),
+        "SGD, momentum": (torch.optim.SGD, dict(momentum=0.9), r"momentum=0\.9.* its momentum is betas\[0\]"),
+        "NAdam": (torch.optim.NAdam, {}, "momentum_decay=0.004.*NAdam"),
+        "RAdam": (torch.optim.RAdam, {}, None),
+        "RMSprop": (torch.optim.RMSprop, {}, "alpha=0.99.* RMSprop's"),
+        "Adagrad": (torch.optim.Adagrad, {}, "Adagrad's"),
+    },
+    "sgdp": {
+        "AdamW": (torch.optim.AdamW, {}, r"betas=\(0.9, 0.999\).* its one decay rate is momentum"),
+        "SGD": (torch.optim.SGD, dict(momentum=0.9, nesterov=True), None),
+        "RMSprop": (torch.optim.RMSprop, {}, "RMSprop's"),
+        "Muon": (torch.optim.Muon, {}, "Muon's"),
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "other"), [(name, other) for name, others in OTHERS.items() for other in others])
+def test_dicts_that_torch_wrote_its_defaults_into_are_taken_where_these_change_nothing(name, other):
+    cls, settings, message = OTHERS[name][other]
+    params = weights(shapes=[(3, 2), (4, 2)])
+    groups = [dict(params=[params[0]], blocks=None), dict(params=[params[1]])]
+    outer = cls(groups, **settings)
+    assert len(outer.param_groups[0]) > 3 and outer.param_groups[0] is groups[0]  # written into ours
+    if message:
+        with pytest.raises(TypeError, match=f"{message}.*give each optimizer its own"):
+            MAKERS[name](groups)
+    else:
+        assert [group["blocks"] for group in MAKERS[name](groups).param_groups] == [None, "cosine"]
+    MAKERS[name]([dict(params=group["params"], blocks=None) for group in groups])  # the way out
+
+
+@every
+@pytest.mark.parametrize("value", [torch.ones(2), torch.tensor(True), "False", [], float("nan")])
+def test_foreign_settings_of_any_type_are_refused_in_words(name, value):
+    for key in ("amsgrad", "dampening" if name == "adamp" else "clipping_threshold", "step", "fixed_decay"):
+        with pytest.raises(TypeError, match=f"{key}=.*no such setting"):
+            MAKERS[name]([{"params": weights(), key: value}])
+
+
 def test_settings_of_the_other_rule_are_unknown():
     with pytest.raises(TypeError, match="SGDP has no such setting"):
         SGDP([dict(params=weights(), betas=(0.9, 0.99))])

@@ -46,13 +46,31 @@ _BLOCKS = "must be 'cosine', 'sticky', a tangential.Blocks, or None"
 
 _ANNOTATIONS = {
     *("params", "param_names", "name", "names", "label", "labels", "group", "rho", "adaptive", "moe"),
-    *("frozen", "pretrained"),
+    *("frozen", "pretrained", "max_lr_snapshot"),
     *("max_momentum", "base_momentum", "initial_momentum"),
 }
 """Keys that schedulers, trainers and wrapping optimizers put beside settings. `rho` and `adaptive` are SAM's."""
 _ANNOTATION_ENDS = ("_lr", "_mult", "_multiplier", "_scale", "_name", "_names", "_id", "_idx", "_type")
-WITHOUT_EFFECT = {"amsgrad": False, "decoupled_weight_decay": True, "caution": False}
-"""Settings of other optimizers, with the value that means what SGDP and AdamP do anyway."""
+_FOREIGN: dict[str, tuple[tuple[Any, ...], str]] = {
+    "amsgrad": ((False,), "it keeps no maximum of the second moment"),
+    "decoupled_weight_decay": ((True,), "its weight decay is always decoupled, which is the same without any only"),
+    "weight_decouple": ((True,), "its weight decay is always decoupled"),
+    "fixed_decay": ((False,), "its weight decay is always multiplied by lr"),
+    "corrected_weight_decay": ((False,), "its weight decay is proportional to lr"),
+    "clipping_threshold": ((None,), "it does not clip steps"),
+    "caution": ((False,), "it masks no steps"),
+    "cautious": ((False,), "it masks no steps"),
+    "momentum": ((0,), "its momentum is betas[0]"),
+    "dampening": ((0,), "its momentum is betas[0]"),
+    "step": ((0,), "it counts the steps of each parameter; load_state_dict reads the count of a group"),
+    "betas": ((), "its one decay rate is momentum"),
+    "momentum_decay": ((), "its momentum has no schedule (NAdam's)"),
+    **dict.fromkeys(("alpha", "centered"), ((), "that is RMSprop's")),
+    **dict.fromkeys(("lr_decay", "initial_accumulator_value"), ((), "that is Adagrad's")),
+    **dict.fromkeys(("lambd", "t0"), ((), "that is ASGD's")),
+    **dict.fromkeys(("ns_coefficients", "ns_steps", "adjust_lr_fn"), ((), "that is Muon's")),
+}
+"""Settings that other optimizers write into the dicts they are given: values without effect here; why not the others."""
 
 
 def is_annotation(key: Any) -> bool:
@@ -61,22 +79,42 @@ def is_annotation(key: Any) -> bool:
     return key in _ANNOTATIONS or text.startswith("_") or text.endswith(_ANNOTATION_ENDS)
 
 
-def check_keys(group: Mapping[str, Any], known: Iterable[str], owner: str) -> None:
+def check_keys(group: Mapping[str, Any], defaults: Mapping[str, Any], owner: str) -> None:
     """Raise TypeError for a key that is neither a setting of `owner` nor an annotation.
 
-    A key that resembles a setting is a misspelling even if it looks like an annotation.
+    A key that resembles a setting is a misspelling even if it looks like an annotation. A setting of another optimizer,
+    which had the dict before, is passed over at a value that changes nothing.
+
+    Args:
+        group: The group.
+        defaults: The owner's settings.
+        owner: What errors call it.
     """
-    known = [*known]
-    for key in [key for key in group if key not in known and key not in _ANNOTATIONS]:
-        if key in WITHOUT_EFFECT and group[key] is WITHOUT_EFFECT[key]:
+    for key in [key for key in group if key not in defaults and key not in _ANNOTATIONS]:
+        if key in _FOREIGN:
+            _check_foreign(key, {**defaults, **group}, owner)
             continue
-        close = get_close_matches(str(key).lower(), known, n=1, cutoff=0.8)
+        close = get_close_matches(str(key).lower(), [*defaults], n=1, cutoff=0.8)
         if close or not is_annotation(key):
-            hint = f"did you mean {close[0]!r}?" if close else f"its settings are {', '.join(known)}."
+            hint = f"did you mean {close[0]!r}?" if close else f"its settings are {', '.join(defaults)}."
             raise TypeError(
                 f"parameter group with the key {key!r}: {owner} has no such setting; {hint} A note of your own may"
                 " begin with an underscore"
             )
+
+
+def _check_foreign(key: str, group: Mapping[str, Any], owner: str) -> None:
+    allowed, reason = _FOREIGN[key]
+    value = _python(group[key])
+    if isinstance(value, (bool, int, float, type(None))) and value in allowed:
+        return
+    if key == "decoupled_weight_decay" and not scalar(checked("weight_decay", group["weight_decay"])):
+        return
+    raise TypeError(
+        f"parameter group with {key}={group[key]!r}: {owner} has no such setting; {reason}. torch's optimizers write"
+        " their defaults into the dicts that they are given: give each optimizer its own, [dict(group) for group in"
+        " groups] before the first is made"
+    )
 
 
 def check_settings(group: dict[str, Any], names: Iterable[str] = SETTINGS) -> None:
