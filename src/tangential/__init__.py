@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tangential.blocks import Blocks
     from tangential.invariances import Invariances, find_invariances
-    from tangential.optimizers import SGDP, AdamP
+    from tangential.optimizers import SGDP, AdamP, export_state
     from tangential.telemetry import watch
 
-__all__ = ["SGDP", "AdamP", "Blocks", "Invariances", "find_invariances", "watch"]
+__all__ = ["SGDP", "AdamP", "Blocks", "Invariances", "export_state", "find_invariances", "watch"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -21,6 +21,7 @@ _HOMES = {
     "AdamP": "optimizers",
     "Blocks": "blocks",
     "Invariances": "invariances",
+    "export_state": "optimizers",
     "find_invariances": "invariances",
     "watch": "telemetry",
 }

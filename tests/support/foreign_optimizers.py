@@ -125,3 +125,34 @@ REFUSED = {
     "Muon to SGDP": (torch.optim.Muon, dict(lr=0.1), SGDP, "another optimizer"),
 }
 """By name: a class, its settings, ours, and words of the refusal."""
+
+PLAIN = dict(blocks=None)
+EXPORTED = {
+    "adamw": (AdamP, dict(**DECAYED, **PLAIN), torch.optim.AdamW, {}),
+    "adamw, maximize": (AdamP, dict(**DECAYED, **PLAIN, maximize=True), torch.optim.AdamW, {}),
+    "adamw, fused": (AdamP, dict(**DECAYED, **PLAIN), torch.optim.AdamW, dict(fused=True)),
+    "adamw, never projected": (AdamP, dict(**DECAYED, delta=0.0), torch.optim.AdamW, {}),
+    "adamw, into Adam": (AdamP, dict(**DECAYED, **PLAIN), torch.optim.Adam, {}),
+    "adamp": (AdamP, DECAYED, adamp.AdamP, {}),
+    "adamp, Nesterov": (AdamP, dict(**DECAYED, nesterov=True), adamp.AdamP, {}),
+    "adamp, not projected": (AdamP, dict(**DECAYED, **PLAIN), adamp.AdamP, {}),
+    "timm": (AdamP, dict(**DECAYED, delta=0.2, wd_ratio=0.5), timm.optim.AdamP, {}),
+    "torch_optimizer": (AdamP, DECAYED, torch_optimizer.AdamP, {}),
+    "pytorch_optimizer": (AdamP, dict(**DECAYED, eps=TINY), pytorch_optimizer.AdamP, {}),
+    "pytorch_optimizer, Nesterov": (AdamP, dict(**DECAYED, eps=TINY, nesterov=True), pytorch_optimizer.AdamP, {}),
+    "pytorch_optimizer, 3.x": (AdamP, dict(**DECAYED, eps=TINY), AdamP3, {}),
+    "sgd": (SGDP, dict(**SGD, **PLAIN), torch.optim.SGD, {}),
+    "sgd, without momentum": (SGDP, dict(lr=0.1, **PLAIN), torch.optim.SGD, {}),
+    "sgd, dampened": (SGDP, dict(**SGD, **PLAIN, dampening=0.5), torch.optim.SGD, {}),
+    "sgd, Nesterov": (SGDP, dict(**SGD, **PLAIN, nesterov=True), torch.optim.SGD, {}),
+    "sgd, maximize": (SGDP, dict(**SGD, **PLAIN, maximize=True), torch.optim.SGD, {}),
+    "adamp SGDP, Nesterov": (SGDP, dict(**SGD_DECAYED, nesterov=True), adamp.SGDP, dict(lr=0.5)),
+    "adamp SGDP, without momentum": (SGDP, dict(lr=0.1, weight_decay=1e-3), adamp.SGDP, dict(lr=0.5)),
+    "adamp SGDP, not projected": (SGDP, dict(**SGD_DECAYED, **PLAIN), adamp.SGDP, dict(lr=0.5)),
+    "timm SGDP": (SGDP, SGD_DECAYED, timm.optim.SGDP, dict(lr=0.5)),
+    "timm SGDP, Nesterov": (SGDP, dict(**SGD_DECAYED, nesterov=True), timm.optim.SGDP, dict(lr=0.5)),
+    "torch_optimizer SGDP, Nesterov": (SGDP, dict(**SGD_DECAYED, nesterov=True), torch_optimizer.SGDP, {}),
+    "pytorch_optimizer SGDP": (SGDP, SGD_DECAYED, pytorch_optimizer.SGDP, {}),
+    "pytorch_optimizer SGDP, 3.x": (SGDP, SGD_DECAYED, SGDP3, {}),
+}
+"""By name, which begins with the format: ours, its settings, the class that goes on, and what its constructor needs."""

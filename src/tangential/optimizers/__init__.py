@@ -5,6 +5,7 @@ Arithmetic belongs in `tangential.algorithm`, ways to run it in `tangential.back
 """
 
 from tangential.optimizers.adamp import AdamP
+from tangential.optimizers.export import export_state
 from tangential.optimizers.sgdp import SGDP
 
-__all__ = ["SGDP", "AdamP"]
+__all__ = ["SGDP", "AdamP", "export_state"]

@@ -70,7 +70,7 @@ _FOREIGN: dict[str, tuple[tuple[Any, ...], str]] = {
     **dict.fromkeys(("lambd", "t0"), ((), "that is ASGD's")),
     **dict.fromkeys(("ns_coefficients", "ns_steps", "adjust_lr_fn"), ((), "that is Muon's")),
 }
-"""Settings that other optimizers write into the dicts they are given: values without effect here; why not the others."""
+"""Settings that other optimizers write into dicts they are given: values without effect here; why not the others."""
 
 
 def is_annotation(key: Any) -> bool:
