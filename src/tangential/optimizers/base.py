@@ -23,6 +23,7 @@ from tangential.backends import DECISION, VOTES, FusedStep, GroupStep, apart, ch
 from tangential.backends.opmath import opmath_dtype
 from tangential.optimizers.checked_group import CheckedGroup
 from tangential.optimizers.entries import check_votes
+from tangential.optimizers.first_state import moves_nothing, uncount
 from tangential.optimizers.origins import Origin
 from tangential.optimizers.settings import check_keys, check_settings, scalar
 from tangential.optimizers.state_dict import Checked, readable, to_plain
@@ -137,7 +138,7 @@ class Projected(Optimizer):
             check.remove()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Take one step.
+        """Take one step. A first step with `lr` 0 and zero gradients makes the state, and is not counted.
 
         Args:
             closure: Evaluates the model again and returns the loss.
@@ -157,11 +158,15 @@ class Projected(Optimizer):
                 loss = closure()
         if not torch.compiler.is_compiling():
             check_capture(self.param_groups)
+        is_first = not self.state
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             group_steps = self.group_steps()
             self._check_tensors(group_steps)  # all of them before the first is moved
+            blank = is_first and moves_nothing(self.param_groups)
             for group_step in group_steps if torch.compiler.is_compiling() else self._fused_step(group_steps):
                 walk(group_step)
+            if blank:
+                uncount(self.state)
         return loss
 
     def _check_tensors(self, group_steps: list[GroupStep]) -> None:
