@@ -19,7 +19,7 @@ RANKS = [
     {"backends"},
     {"optimizers", "invariances"},
     {"telemetry", "experiments.settings", "experiments.task", "experiments.templates"},
-    {"paper", "experiments.runs"},
+    {"paper", "radial", "experiments.runs"},
     {"experiments.nets", "experiments.data"},
     {"experiments.tasks", "experiments.training"},
     {"experiments.recipes", "experiments.report"},

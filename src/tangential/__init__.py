@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from tangential.blocks import Blocks
     from tangential.invariances import Invariances, find_invariances
     from tangential.optimizers import SGDP, AdamP, export_state
+    from tangential.radial import Radial
     from tangential.telemetry import watch
 
-__all__ = ["SGDP", "AdamP", "Blocks", "Invariances", "export_state", "find_invariances", "watch"]
+__all__ = ["SGDP", "AdamP", "Blocks", "Invariances", "Radial", "export_state", "find_invariances", "watch"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -21,11 +22,12 @@ _HOMES = {
     "AdamP": "optimizers",
     "Blocks": "blocks",
     "Invariances": "invariances",
+    "Radial": "radial",
     "export_state": "optimizers",
     "find_invariances": "invariances",
     "watch": "telemetry",
 }
-_ROOMS = ("algorithm", "backends", "blocks", "invariances", "kernels", "optimizers", "telemetry")
+_ROOMS = ("algorithm", "backends", "blocks", "invariances", "kernels", "optimizers", "radial", "telemetry")
 
 
 def __getattr__(name: str) -> Any:
