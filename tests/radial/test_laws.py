@@ -42,7 +42,7 @@ def makes_sense(policy, base):
         pytest.skip("refused: there is no decoupled decay to change")
 
 
-def trajectory(base, policy, blocks=ROWS, steps=12, **settings):
+def trajectory(base, policy, blocks=ROWS, steps=8, **settings):
     """`(before, after)` of the treated weight at each step."""
     w, v = pair()
     optimizer = Radial(BASES[base]([w, v]), policy, {w: blocks}, eps=0.0, **settings)
@@ -68,7 +68,7 @@ def test_weights_that_are_not_treated_step_as_the_bases_do_bit_for_bit(policy, b
     makes_sense(policy, base)
     (w, v), (w2, v2) = pair(), pair()
     wrapped, bare = Radial(BASES[base]([w, v]), POLICIES[policy], {w: ROWS}), BASES[base]([w2, v2])
-    for step in range(12):
+    for step in range(8):
         give_gradients(w, v, step)
         give_gradients(w2, v2, step)
         wrapped.step()
@@ -91,14 +91,13 @@ def test_projected_weights_grow_as_under_gradient_descent(base, blocks):
 
 @every_base
 @every_blocks
-@pytest.mark.parametrize("radius", [None, 2.0])
-@pytest.mark.parametrize("steps", ["raw", "relative"])
+@pytest.mark.parametrize(("radius", "steps"), [(None, "raw"), (2.0, "relative")])
 def test_fixed_norms_stay(base, blocks, radius, steps):
     blocks = BLOCKS[blocks]
     wanted = block_norms(pair()[0], blocks).detach() if radius is None else torch.tensor(radius, dtype=torch.float64)
     w, v = pair()
     optimizer = Radial(BASES[base]([w, v]), Fix(radius), {w: blocks}, steps=steps)
-    for step in range(12):
+    for step in range(8):
         give_gradients(w, v, step, blocks)
         optimizer.step()
         close(block_norms(w.detach(), blocks), wanted.expand(len(blocks.spans(w.shape))))
@@ -118,11 +117,11 @@ def test_every_block_turns_by_the_angle_and_keeps_its_norm(base, blocks):
 @every_base
 def test_average_rotation_is_the_angle(base):
     turned = []
-    for before, after in trajectory(base, Rotate(eta=0.02), steps=120):
+    for before, after in trajectory(base, Rotate(eta=0.02), steps=80):
         cosines = sums(before, after, ROWS) / (block_norms(before, ROWS) * block_norms(after, ROWS))
         turned.append(cosines.clamp(max=1).arccos())
-    rms = torch.stack(turned[20:]).square().mean(0).sqrt()
-    assert ((rms / 0.02 - 1).abs() < 0.2).all()  # of 120 steps, while RMSprop still grows its averages
+    rms = torch.stack(turned[40:]).square().mean(0).sqrt()
+    assert ((rms / 0.02 - 1).abs() < 0.2).all()  # an average over the last ten steps or so
 
 
 @every_base
@@ -132,7 +131,7 @@ def test_a_brake_keeps_a_part_of_the_change_of_the_norm(base, blocks):
     w, v = pair()
     optimizer = BASES[base]([w, v])
     braked = Radial(optimizer, Brake(outward=0.25, inward=0.5), {w: blocks})
-    for step in range(12):
+    for step in range(8):
         give_gradients(w, v, step, blocks)
         before = w.detach().clone()
         free, free_w, _ = copy.deepcopy((optimizer, w, v))
@@ -153,7 +152,7 @@ def test_a_brake_of_one_is_the_base_bit_for_bit(base, blocks):
     blocks = BLOCKS[blocks]
     (w, v), (w2, v2) = pair(), pair()
     wrapped, bare = Radial(BASES[base]([w, v]), Brake(1.0, 1.0), {w: blocks}), BASES[base]([w2, v2])
-    for step in range(12):
+    for step in range(8):
         give_gradients(w, v, step, blocks)
         give_gradients(w2, v2, step, blocks)
         wrapped.step()
@@ -196,7 +195,7 @@ def test_relative_steps_are_as_long_as_the_rate_times_the_norm(base, blocks):
     decay = LR * DECAYS.get(base, 0.0)
     w, v = pair()
     optimizer = Radial(BASES[base]([w, v]), OrthogonalGradient(), {w: blocks}, steps="relative")
-    for step in range(6):
+    for step in range(5):
         give_gradients(w, v, step, blocks)
         before = w.detach().clone()
         optimizer.step()

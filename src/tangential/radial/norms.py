@@ -98,7 +98,7 @@ class RecordBrake(StepPolicy):
         ee = sums.dd + 2 * k * sums.wd + k * k * sums.ww
         r = sums.ww**0.5
         f = step.ratio(self.floor * r, step.per_lr(step.length(ee)), default=1.0)
-        f = step.where(f > 1, f, 1.0)
+        f = step.where((f > 1) & ~step.cancels(ee, sums.dd), f, 1.0)
         we = f * (sums.wd + k * sums.ww)
         target = r + step.ratio(we, r)
         target = step.where(target > 1e-8, target, 1e-8)

@@ -72,9 +72,13 @@ class Step:
         """The root of a square that rounding may have made negative."""
         return self.where(squared > 0, squared, 0.0) ** 0.5
 
-    def is_rounding(self, squared: Array, of: Array) -> Array:
-        """Whether the square of a length is nothing but rounding of vectors of square `of`; never of NaN."""
-        return squared <= (4 * self.rounding) ** 2 * of
+    def is_lost(self, squared: Array, ww: Array) -> Array:
+        """Whether the square of a step's length is no more than rounding of the weight; not for NaN."""
+        return squared <= (4 * self.rounding) ** 2 * ww
+
+    def cancels(self, rest: Array, of: Array) -> Array:
+        """Whether what a subtraction has left of a sum of squares is no more than rounding; not for NaN."""
+        return rest <= 16 * self.rounding * of
 
     def per_lr(self, x: Array) -> Array:
         """A step's number as the update's: divided by the learning rate; 0 at a learning rate of 0."""

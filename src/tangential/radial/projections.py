@@ -75,7 +75,7 @@ class OrthogonalGradient(GradientPolicy):
         along = step.ratio(wg, ww)
         rest = gg - along * wg
         scale = step.ratio(gg, rest, default=1.0) ** 0.5 if self.rescale else 1.0 + 0 * gg
-        scale = step.where(step.is_rounding(rest, gg), 0.0, scale)
+        scale = step.where(step.cancels(rest, gg), 0.0, scale)
         return scale, -scale * along
 
 

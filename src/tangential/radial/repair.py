@@ -101,13 +101,20 @@ def row_sums(x: Tensors, names: Sequence[str]) -> Rows:
         x: The tensors; `d` is what the weights have moved.
         names: Pairs of `w`, `d` and `g`.
     """
-    if x.device.type == "cpu":
-        each = zip(x.before, x.weights, x.grads, strict=True)
-        found = torch.cat([chunked_row_dots(own, lambda *c: _pairs(names, *c), x.dim) for own in each], 1)
-    else:
-        lists = ([to_opmath(t) for t in tensors] for tensors in (x.before, x.weights, x.grads))
-        found = torch.stack([dots(a, b, x.dim) for a, b in _list_pairs(names, *lists)])
+    found = chunked_sums(x, names) if x.device.type == "cpu" else listed_sums(x, names)
     return dict(zip(names, found.to(vector_dtype(x.device)), strict=True))
+
+
+def chunked_sums(x: Tensors, names: Sequence[str]) -> Tensor:
+    """`(names, rows)`, weight by weight in pieces that fit a cache."""
+    each = zip(x.before, x.weights, x.grads, strict=True)
+    return torch.cat([chunked_row_dots(own, lambda *c: _pairs(names, *c), x.dim) for own in each], 1)
+
+
+def listed_sums(x: Tensors, names: Sequence[str]) -> Tensor:
+    """The same in few launches, with lists of tensors."""
+    lists = ([to_opmath(t) for t in tensors] for tensors in (x.before, x.weights, x.grads))
+    return torch.stack([dots(a, b, x.dim) for a, b in _list_pairs(names, *lists)])
 
 
 def elements(x: Tensors) -> Tensor:

@@ -90,7 +90,7 @@ class Rotate(StepPolicy):
         radius = step.where(radius > 0, radius, sums.ww**0.5)
         along, mean = step.ratio(sums.wd, sums.ww), sums.sd / sums.n
         qq = sums.dd - along * sums.wd - mean * sums.sd
-        is_still = step.is_rounding(qq, sums.ww)
+        is_still = step.is_lost(qq, sums.ww) | step.cancels(qq, sums.dd)
         length = step.per_lr(step.where(is_still, 0.0, qq) ** 0.5)
         b = self.averaging
         update_sq, weight = b * update_sq + (1 - b) * length * length, b * weight + (1 - b)

@@ -143,7 +143,7 @@ def _moved(found: PerBlock, decay: Any, x: Tensors) -> Sums:
 def _relative(sums: Sums, step: Step) -> Array:
     """What makes a step as long as `lr` times the weight; 1 for a weight without length, or a step that is rounding."""
     scale = step.ratio(step.lr * sums.ww**0.5, step.length(sums.dd))
-    return step.where((sums.ww > 0) & ~step.is_rounding(sums.dd, sums.ww), scale, 1.0)
+    return step.where((sums.ww > 0) & ~step.is_lost(sums.dd, sums.ww), scale, 1.0)
 
 
 def _kept(policy: StepPolicy, part: Part, found: PerBlock, state: States) -> tuple[Tensor, ...]:
