@@ -121,7 +121,7 @@ def test_average_rotation_is_the_angle(base):
         cosines = sums(before, after, ROWS) / (block_norms(before, ROWS) * block_norms(after, ROWS))
         turned.append(cosines.clamp(max=1).arccos())
     rms = torch.stack(turned[40:]).square().mean(0).sqrt()
-    assert ((rms / 0.02 - 1).abs() < 0.2).all()  # an average over the last ten steps or so
+    assert ((rms / 0.02 - 1).abs() < 0.25).all()  # an average over the last ten steps or so
 
 
 @every_base

@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 from tangential.blocks import Blocks
 from tangential.invariances import Invariances
 from tangential.invariances.parameter_names import unprefixed
-from tangential.optimizers.validation import check_parameter, label
+from tangential.optimizers.validation import check_parameter, is_sharded, label
 
 Group = dict[str, Any]
 
@@ -112,8 +112,8 @@ class BlockFinder:
             return None
         blocks = self._said(p, group) if self._known is None else self._known.get(p)
         if blocks is not None:
+            _check(p, name)
             check_parameter(p, {"blocks": blocks, "fused": None}, name)
-            _check_dtype(p, name)
         return blocks
 
     def _said(self, p: Tensor, group: Group) -> Blocks | str | None:
@@ -169,9 +169,24 @@ def _check_used(idle: Sequence[Any]) -> None:
         )
 
 
-def _check_dtype(p: Tensor, name: str) -> None:
+def _check(p: Tensor, name: str) -> None:
+    if is_sharded(p):
+        raise ValueError(
+            f"{name} is sharded (DTensor or FSDP), and Radial sums over the blocks of whole weights: use"
+            " DistributedDataParallel, or leave the weight to the base with blocks=None"
+        )
     if not (p.is_floating_point() or p.is_complex()):
         raise ValueError(f"{name} is of {p.dtype}: only floating-point and complex weights have a radial part")
+
+
+def check_gradients(part: Part) -> None:
+    """Raise ValueError for a gradient that holds a part of a block only."""
+    for p in part.params:
+        if p.grad is not None and p.grad.layout != torch.strided:
+            raise ValueError(
+                f"a {p.grad.layout} gradient came for a weight of shape {tuple(p.shape)}: only dense gradients are"
+                " allowed for treated weights. Use nn.Embedding(sparse=False), or blocks=None for it"
+            )
 
 
 def _parts(group: Group, blocks: Mapping[Tensor, Blocks | str], largest: int) -> Iterable[Part]:

@@ -20,12 +20,11 @@ from torch.optim import Optimizer
 
 from tangential.backends.opmath import opmath_dtype
 from tangential.blocks import Blocks
-from tangential.optimizers.validation import check_gradients
 from tangential.radial.base_step import bare_step, hooks_of, only, step_treated
 from tangential.radial.bases import check_base, is_decoupled, steps_one_by_one
 from tangential.radial.centering import center
 from tangential.radial.initial_state import make_state
-from tangential.radial.parts import BlockFinder, Part, Partition
+from tangential.radial.parts import BlockFinder, Part, Partition, check_gradients
 from tangential.radial.policy import ElementPolicy, Policy, Step, StepPolicy, check_numbers
 from tangential.radial.projections import Project
 from tangential.radial.treatments import PREFIX, Rule, Treatment, selecting
@@ -217,7 +216,7 @@ class Radial(Optimizer):
 
     def _treatment(self, part: Part) -> Treatment:
         """The step of one part, with its settings checked."""
-        check_gradients(part.params, [p.grad for p in part.params if p.grad is not None])
+        check_gradients(part)
         group = part.group
         decay = group["lr"] * group["weight_decay"] if self._decays(group) else 0.0
         step = Step(
