@@ -31,20 +31,6 @@ def _keep_signals():
         signal.signal(each, handler)
 
 
-@pytest.fixture
-def tangential(monkeypatch, capsys):
-    """The command, run in this process: arguments -> (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tangential", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.run()
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
-
-
 def bits(out):
     """All that must not depend on how often a run was stopped: checkpoints, and metrics without their times."""
     found = {}

@@ -26,7 +26,19 @@ from tangential.cli import terminal
 from tangential.cli.options import command_line
 from tangential.experiments.training.signals import Stopped
 
-COMMANDS = ("train", "recipes", "report", "inspect", "sweep", "theory", "toy", "predict", "neighbours", "attack")
+COMMANDS = (
+    "train",
+    "recipes",
+    "report",
+    "doctor",
+    "inspect",
+    "sweep",
+    "theory",
+    "toy",
+    "predict",
+    "neighbours",
+    "attack",
+)
 
 _UsageError: Any = typer.BadParameter.__bases__[0]  # typer brings its own click or takes the one that is installed
 _PLAIN: Any = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}

@@ -59,6 +59,14 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: Seque
     return made
 
 
+def bullets(sentences: Iterable[str]) -> Table:
+    """Sentences, each behind a dash, wrapped beside it."""
+    made = Table.grid(padding=(0, 1))
+    for sentence in sentences:
+        made.add_row("-", Text(escaped(sentence), overflow="fold"))
+    return made
+
+
 def print_error(text: str, *, error: BaseException | None = None) -> None:
     """Write one line to standard error, below the traceback of an error if one is given."""
     if error is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +18,28 @@ FORMS = "torchvision:NAME, timm:NAME, transformers:NAME (or a folder with a conf
 
 
 @dataclass(frozen=True)
+class ModelCode:
+    """The Python that makes a model and its batch, for the reader to paste.
+
+    Attributes:
+        imports: Names of packages, or whole lines.
+        lines: Statements; one of them assigns `model`.
+        arguments: The batch, as it stands in a call after `model`.
+    """
+
+    imports: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ("model = ...  # yours",)
+    arguments: str = "batch"
+
+
+@dataclass(frozen=True)
 class ModelAndBatch:
-    """A model and what it is called with."""
+    """A model, what it is called with, and the code that makes both."""
 
     model: nn.Module
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    code: ModelCode = ModelCode()
 
 
 def load(spec: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> ModelAndBatch:
@@ -97,8 +113,14 @@ def _from_torchvision(name: str, settings: Mapping[str, Any], batch: Sequence[in
         raise ValueError(f"torchvision has no model {name!r}; torchvision.models.list_models() lists them")
     offline = {"weights_backbone": None} if name in detectors else {}
     model = models.get_model(name, weights=None, **offline, **settings)
-    images = torch.randn(_shape(batch, (8, 3, 64, 64)))
-    return ModelAndBatch(model, _boxed(images) if name in detectors else (images,))
+    shape = _shape(batch, (8, 3, 64, 64))
+    images = torch.randn(shape)
+    make = f"model = torchvision.models.get_model({name!r}, weights=None{_written({**offline, **settings})})"
+    if name not in detectors:
+        return ModelAndBatch(model, (images,), code=ModelCode(("torchvision",), (make,), f"torch.randn{shape}"))
+    targets = '[{"boxes": torch.tensor([[5.0, 5.0, 30.0, 40.0]]), "labels": torch.tensor([1])}'
+    lines = (make, f"images = list(torch.rand{shape})", f"targets = {targets} for _ in images]")
+    return ModelAndBatch(model, _boxed(images), code=ModelCode(("torchvision",), lines, "images, targets"))
 
 
 def _from_timm(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> ModelAndBatch:
@@ -107,7 +129,9 @@ def _from_timm(name: str, settings: Mapping[str, Any], batch: Sequence[int] | No
         raise ValueError(f"timm has no model {name!r}; timm.list_models() lists them")
     model = timm.create_model(name, pretrained=False, **settings)
     size = model.default_cfg.get("input_size", (3, 224, 224)) if hasattr(model, "default_cfg") else (3, 224, 224)
-    return ModelAndBatch(model, (torch.randn(_shape(batch, (4, *size))),))
+    shape = _shape(batch, (4, *size))
+    make = f"model = timm.create_model({name!r}{_written(settings)})"
+    return ModelAndBatch(model, (torch.randn(shape),), code=ModelCode(("timm",), (make,), f"torch.randn{shape}"))
 
 
 def _from_transformers(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> ModelAndBatch:
@@ -119,31 +143,59 @@ def _from_transformers(name: str, settings: Mapping[str, Any], batch: Sequence[i
         else transformers.AutoConfig.for_model(name, **settings)
     )
     causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
-    model = (transformers.AutoModelForCausalLM if causal else transformers.AutoModel).from_config(config)
-    tokens = torch.randint(0, config.get_text_config().vocab_size, _shape(batch, (2, 24)))
-    return ModelAndBatch(model, kwargs={"input_ids": tokens, **({"labels": tokens} if causal else {})})
+    maker = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
+    shape, size = _shape(batch, (2, 24)), config.get_text_config().vocab_size
+    tokens = torch.randint(0, size, shape)
+    getter = "from_pretrained" if known else "for_model"
+    lines = (
+        f"config = transformers.AutoConfig.{getter}({name!r}{_written(settings)})",
+        f"model = transformers.{maker.__name__}.from_config(config)",
+        f"tokens = torch.randint(0, {size}, {shape})",
+    )
+    code = ModelCode(("transformers",), lines, "input_ids=tokens" + (", labels=tokens" if causal else ""))
+    batch_of = {"input_ids": tokens, **({"labels": tokens} if causal else {})}
+    return ModelAndBatch(maker.from_config(config), kwargs=batch_of, code=code)
 
 
 def _from_file(path: Path, name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> ModelAndBatch:
+    made = function_in(path, name)(**settings)
+    model, given = made if isinstance(made, tuple) else (made, None)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{path}:{name} returned {type(model).__name__}; must be a module, or (module, batch)")
+    call = f"{name}({_written(settings).removeprefix(', ')})"
+    imports = (f"from {path.stem} import {name}",)
+    if batch is not None:
+        make = f"model = {call}" if given is None else f"model, _ = {call}"
+        return ModelAndBatch(model, (torch.randn(batch),), code=ModelCode(imports, (make,), f"torch.randn{batch}"))
+    if given is None:
+        raise ValueError(f"{path}:{name} returned no batch; give its shape: --batch 8x3x224x224")
+    kwargs = dict(given) if isinstance(given, Mapping) else {}
+    args = tuple(given) if isinstance(given, (tuple, list)) else () if kwargs else (given,)
+    stars = "**" if kwargs else "*" if isinstance(given, (tuple, list)) else ""
+    return ModelAndBatch(model, args, kwargs, code=ModelCode(imports, (f"model, batch = {call}",), f"{stars}batch"))
+
+
+def function_in(path: Path, name: str) -> Callable[..., Any]:
+    """Run a Python file and return the function of this name.
+
+    Raises:
+        ValueError: There is no such file, or it has no such function.
+    """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not callable(getattr(module, name, None)):
+    function = getattr(module, name, None)
+    if not callable(function):
         raise ValueError(f"{path}: has no function {name}")
-    made = getattr(module, name)(**settings)
-    model, given = made if isinstance(made, tuple) else (made, None)
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"{path}:{name} returned {type(model).__name__}; must be a module, or (module, batch)")
-    if batch is not None:
-        return ModelAndBatch(model, (torch.randn(batch),))
-    if given is None:
-        raise ValueError(f"{path}:{name} returned no batch; give its shape: --batch 8x3x224x224")
-    if isinstance(given, Mapping):
-        return ModelAndBatch(model, kwargs=given)
-    return ModelAndBatch(model, tuple(given) if isinstance(given, (tuple, list)) else (given,))
+    return function
+
+
+def _written(settings: Mapping[str, Any]) -> str:
+    """Keyword arguments as they stand in a call after the first argument."""
+    return "".join(f", {name}={value!r}" for name, value in settings.items())
 
 
 def _boxed(images: Tensor) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
