@@ -65,7 +65,9 @@ def gate(w, g, u, kind="numpy", projection=HOW):
     sums = tuple(make((a * b).sum(1)) for a, b in ((w, w), (g, g), (w, g), (w, u)))
     by_channel, by_layer = cosine_views(sums, w.shape[1], w.shape[0], projection, reduction)
     assert not (by_channel & by_layer)
-    return back(view_radial(sums, by_channel, projection, reduction)), bool(by_channel | by_layer)
+    ends = (sums[0], sums[3])
+    found = view_radial(ends, tuple(map(reduction.total, ends)), by_channel, projection, where)
+    return back(found), bool(by_channel | by_layer)
 
 
 def tangent(w, x):

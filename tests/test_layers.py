@@ -17,6 +17,7 @@ RANKS = [
     {"algorithm", "blocks"},
     {"kernels"},
     {"backends"},
+    {"sharding"},
     {"optimizers", "invariances"},
     {"telemetry", "experiments.settings", "experiments.task", "experiments.templates"},
     {"paper", "radial", "experiments.runs"},

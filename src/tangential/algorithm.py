@@ -109,6 +109,10 @@ class Projection:
         """The factor on everything else: decay alone, as in AdamW."""
         return 1 - self.lr * self.decay
 
+    def bound(self, elements: Array) -> Array:
+        """What the cosine of so many elements has to stay below in the paper's test (lines 6 and 7)."""
+        return self.delta * elements**-0.5
+
 
 def cosine(ww: Array, gg: Array, wg: Array, *, eps: float, where: Callable[..., Array]) -> Array:
     """|cos(w, g)| of each block. Sums that overflowed determine no angle: not orthogonal."""
@@ -157,15 +161,27 @@ def cosine_views(
     ww, gg, wg, *_ = sums
     layer_ww, layer_gg, layer_wg = (reduction.total(x) for x in (ww, gg, wg))
     angle = cosine(ww, gg, wg, eps=projection.eps, where=reduction.where)
-    layer_angle = cosine(layer_ww, layer_gg, layer_wg, eps=projection.eps, where=reduction.where)
-    by_channel = reduction.largest(angle) < projection.delta * elements**-0.5
-    by_layer = layer_angle < projection.delta * (elements * channels) ** -0.5
+    by_channel = reduction.largest(angle) < projection.bound(elements)
+    by_layer = passes((layer_ww, layer_gg, layer_wg), elements * channels, projection, reduction.where)
     return by_channel, by_layer & ~by_channel
 
 
-def view_radial(sums: tuple[Array, ...], by_channel: Array, projection: Projection, reduction: Reduction) -> Array:
-    """How many `w` to take out of `u`, per channel: by the channel's own sums, or else by those of the layer."""
-    ww, _, _, wu = sums
-    of_channel = radial(ww, wu, eps=projection.eps, where=reduction.where)
-    of_layer = radial(reduction.total(ww), reduction.total(wu), eps=projection.eps, where=reduction.where)
-    return reduction.where(by_channel, of_channel, of_layer)
+def passes(sums: tuple[Array, ...], elements: Array, projection: Projection, where: Callable[..., Array]) -> Array:
+    """Whether weight and gradient are as good as orthogonal, per block of so many elements, from `ww, gg, wg`.
+
+    The channel view fires where every channel passes, the layer view where the whole weight does.
+    """
+    return cosine(*sums, eps=projection.eps, where=where) < projection.bound(elements)
+
+
+def view_radial(
+    channel: tuple[Array, Array],
+    layer: tuple[Array, Array],
+    by_channel: Array,
+    projection: Projection,
+    where: Callable[..., Array],
+) -> Array:
+    """How many `w` to take out of `u`, per channel, from `ww, wu` of each channel, or else from those of the layer."""
+    of_channel = radial(*channel, eps=projection.eps, where=where)
+    of_layer = radial(*layer, eps=projection.eps, where=where)
+    return where(by_channel, of_channel, of_layer)

@@ -207,17 +207,14 @@ def test_removed_parameters_do_not_shift_the_check(name):
 
 
 @every
-def test_sharded_parameters_that_take_a_place_are_refused(name):
+def test_flat_parameters_that_take_a_place_are_refused(name):
     params = weights(shapes=[(4, 3)])
     optimizer = MAKERS[name](params)
-
-    class DTensor(torch.Tensor):
-        pass
-
-    shard = torch.ones(4, 3, dtype=torch.float64).as_subclass(DTensor).requires_grad_()
+    shard = torch.ones(12, dtype=torch.float64).requires_grad_()
+    shard._fsdp_flattened = True  # as FullyShardedDataParallel marks them
     optimizer.param_groups[0]["params"] = [shard]
-    shard.grad = torch.ones(4, 3, dtype=torch.float64)
-    with pytest.raises(ValueError, match="is sharded"):
+    shard.grad = torch.ones(12, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"flat parameter.*fully_shard"):
         optimizer.step()
 
 

@@ -76,8 +76,8 @@ def test_unknown_arguments_are_refused(name):
 
 
 @every
-def test_sharded_weights_are_refused(name):
+def test_flat_weights_are_refused(name):
     flat = torch.ones(4, requires_grad=True)
     flat._fsdp_flattened = True
-    with pytest.raises(ValueError, match="sharded"):
+    with pytest.raises(ValueError, match="flat parameter"):
         MAKERS[name]([flat])

@@ -214,30 +214,34 @@ class GroupStep:
                 )
 
     def buckets(self) -> list[Bucket]:
-        """Add 1 to the step counts, and part the parameters into those that can step together."""
+        """Add 1 to the step counts, and part the parameters into those that can step together, without empty ones."""
+        return [bucket for _, bucket in self.placed_buckets() if bucket.weights[0].numel()]
+
+    def placed_buckets(self) -> list[tuple[list[int], Bucket]]:
+        """The same, and buckets of empty parameters; each behind the places of its parameters."""
         if not self.weights:
             return []
         torch._foreach_add_(self.steps, 1)  # pyright: ignore[reportPrivateImportUsage]
         together: dict[Any, list[int]] = {}
         taken = counts(self.steps, self.capturable)
         for i, (p, t) in enumerate(zip(self.weights, taken, strict=True)):
-            if p.numel():
-                key = (p.device, p.dtype, t if isinstance(t, float) else None, projected(p, self.blocks))
-                together.setdefault(key, []).append(i)
-        return [
-            Bucket(
-                weights=[_real(self.weights[i]) for i in at],
-                grads=[_real(_as_wide(self.grads[i], self.weights[i])) for i in at],
-                ascend=self.maximize,
-                moments=tuple([_real(moment[i]) for i in at] for moment in self.moments),
-                t=[taken[i] for i in at] if key[2] is None else key[2],
-                blocks=self.blocks if key[3] else None,
-                rule=self.rule,
-                projection=self.projection,
-                votes=[self.votes[i] for i in at] if self.votes and key[3] else [],
-            )
-            for key, at in together.items()
-        ]
+            key = (p.device, p.dtype, t if isinstance(t, float) else None, projected(p, self.blocks), p.numel() > 0)
+            together.setdefault(key, []).append(i)
+        return [(at, self._bucket(at, taken, key[2], key[3])) for key, at in together.items()]
+
+    def _bucket(self, at: list[int], taken: list[Any], t: float | None, is_projected: bool) -> Bucket:
+        """The parameters at these places; `t` is the step count of all of them, where that is a number."""
+        return Bucket(
+            weights=[real(self.weights[i]) for i in at],
+            grads=[real(_as_wide(self.grads[i], self.weights[i])) for i in at],
+            ascend=self.maximize,
+            moments=tuple([real(moment[i]) for i in at] for moment in self.moments),
+            t=[taken[i] for i in at] if t is None else t,
+            blocks=self.blocks if is_projected else None,
+            rule=self.rule,
+            projection=self.projection,
+            votes=[self.votes[i] for i in at] if self.votes and is_projected else [],
+        )
 
 
 def holds_memory(x: Tensor) -> bool:
@@ -271,7 +275,7 @@ def _as_wide(g: Tensor, w: Tensor) -> Tensor:
     return g if g.dtype == w.dtype else g.to(opmath_dtype(w.dtype))
 
 
-def _real(x: Tensor) -> Tensor:
+def real(x: Tensor) -> Tensor:
     """A complex tensor as its real pairs, in a last dimension of their own, so that its rows stay its rows."""
     return torch.view_as_real(x) if x.is_complex() else x
 

@@ -1,7 +1,8 @@
 """Choice of the backend for a parameter group, and the step without a kernel.
 
 Fused is the kernel for the parameters it takes and foreach for the others; under a compiler or a dispatch mode it is
-foreach. Plain tensors get one of the two, subclasses and `differentiable` steps get eager.
+foreach. Plain tensors get one of the two, as do the local parts of DTensors; other subclasses and `differentiable`
+steps get eager.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from torch.nn import Parameter
 from tangential.backends import fused
 from tangential.backends.buckets import GroupStep
 from tangential.backends.cpu_chunks import chunked
+from tangential.backends.dtensor import local_tensor
 from tangential.backends.eager import eager
 from tangential.backends.foreach import foreach
 from tangential.backends.modes import recording
+
+_PLAIN = {Tensor, Parameter}
 
 
 def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
@@ -31,8 +35,12 @@ def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
         return "foreach" if recorded else "fused"
     if group["foreach"] is not None:
         return "foreach" if group["foreach"] else "eager"
-    if group["differentiable"] or not {*map(type, weights)} <= {Tensor, Parameter}:
+    if group["differentiable"]:
         return "eager"
+    if not {*map(type, weights)} <= _PLAIN:
+        weights = list(map(local_tensor, weights))
+        if not {*map(type, weights)} <= _PLAIN:
+            return "eager"
     kernel = group["fused"] is None and not recorded and any(w.is_cpu or _on_cuda(w) for w in weights)
     return "fused" if kernel else "foreach"
 

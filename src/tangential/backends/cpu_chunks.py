@@ -73,10 +73,10 @@ def _large(bucket: Bucket, advance: Advance) -> None:
     size = _rows_together(bucket)
     step = max(1, PIECE * rows(bucket.weights[0], bucket.dim) // bucket.weights[0].numel())
     if size <= step:
-        for piece in _cut(bucket, step // size * size):
+        for piece in cut(bucket, step // size * size):
             _whole(piece, advance)
         return
-    pieces = list(_cut(bucket, step))
+    pieces = list(cut(bucket, step))
     found = [sums(piece, advance(piece)) for piece in (p.prepared() for p in pieces)]
     factors = keep(bucket, torch.cat(found, 1)).split([x.shape[1] for x in found])
     for piece, factor in zip(pieces, factors, strict=True):
@@ -107,7 +107,7 @@ def _decided(bucket: Bucket) -> Iterator[Bucket]:
 def _angle_sums(bucket: Bucket) -> Tensor:
     """Sums of the paper's test, of small weights at once, of a large one in pieces, `(3, rows of all weights)`."""
     (w, *others) = bucket.weights
-    pieces = _cut(bucket, max(1, PIECE * len(w) // w.numel())) if not others else [bucket]
+    pieces = cut(bucket, max(1, PIECE * len(w) // w.numel())) if not others else [bucket]
     return torch.cat([angle_sums(piece.prepared()) for piece in pieces], 1)
 
 
@@ -120,7 +120,7 @@ def _rows_together(bucket: Bucket) -> int:
     return size or rows(bucket.weights[0], bucket.dim)
 
 
-def _cut(bucket: Bucket, step: int) -> Iterator[Bucket]:
+def cut(bucket: Bucket, step: int) -> Iterator[Bucket]:
     """One weight in pieces of as many rows."""
     (w,) = bucket.weights
     for start in range(0, rows(w, bucket.dim), step):

@@ -83,17 +83,29 @@ class Layout:
         """The factor on the weight for every row, from what `row_sums` gave. Shape `(rows,)`."""
         return self.factors(sums, projection, self.views(sums, projection, votes) if len(sums) == 4 else None)
 
-    def factors(self, sums: Tensor, projection: Projection, views: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The same, from the decision of the test; None where blocks are known."""
+    def factors(
+        self,
+        sums: Tensor,
+        projection: Projection,
+        views: tuple[Tensor, Tensor] | None,
+        totals: Tensor | None = None,
+    ) -> Tensor:
+        """The same, from the decision of the test; None where blocks are known.
+
+        Args:
+            sums: `ww, wu` or `ww, gg, wg, wu` of every row, `(2 or 4, rows)`.
+            projection: Settings of lines 6 to 9.
+            views: The decision on every run, by channel and by layer.
+            totals: `ww, wu` of every run, `(2, runs)`, where it is more than the rows that are here.
+        """
+        ends = sums if len(sums) == 2 else sums[::3]
+        totals = self.runs.total(ends) if totals is None else totals
         if views is not None:
             by_channel, by_layer = map(self.spread, views)
-            reduction = Reduction(
-                total=lambda x: self.spread(self.runs.total(x)), largest=self.runs.largest, where=torch.where
-            )
-            found = view_radial(sums.unbind(), by_channel, projection, reduction)
+            layer = self.spread(totals[0]), self.spread(totals[1])
+            found = view_radial((ends[0], ends[1]), layer, by_channel, projection, torch.where)
             return torch.where(by_channel | by_layer, projection.keep(found), projection.plain)
-        ww, wu = (self.runs.total(x) for x in sums)
-        keep = projection.keep(radial(ww, wu, eps=projection.eps, where=torch.where))
+        keep = projection.keep(radial(totals[0], totals[1], eps=projection.eps, where=torch.where))
         return self.spread(keep if self.invariant is None else torch.where(self.invariant, keep, projection.plain))
 
 

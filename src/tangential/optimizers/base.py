@@ -8,22 +8,21 @@ moved, and hands the group steps to the backends; the arithmetic is in `tangenti
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import attrgetter, is_, is_not, itemgetter
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from tangential.algorithm import Projection, Rule
-from tangential.backends import DECISION, VOTES, FusedStep, GroupStep, apart, choose, in_use, unscaled, walk
-from tangential.backends.opmath import opmath_dtype
-from tangential.optimizers.checked_group import CheckedGroup
-from tangential.optimizers.entries import check_votes
+from tangential.backends import DECISION, VOTES, FusedStep, GroupStep, apart, choose, unscaled, walk
+from tangential.backends.dtensor import is_dtensor
+from tangential.optimizers.checked_group import CheckedGroup, States, sharded_step
 from tangential.optimizers.first_state import moves_nothing, uncount
+from tangential.optimizers.missing_state import add_missing
 from tangential.optimizers.origins import Origin
 from tangential.optimizers.settings import check_keys, check_settings, scalar
 from tangential.optimizers.state_dict import Checked, readable, to_plain
@@ -33,6 +32,7 @@ from tangential.optimizers.validation import (
     check_params,
     check_state_shapes,
 )
+from tangential.sharding import ShardedStep, in_use
 
 Params = Iterable[Any]
 """Parameters, `(name, parameter)` pairs, or groups of either."""
@@ -80,16 +80,15 @@ class Projected(Optimizer):
     def backend(self) -> str:
         """Backends in use: "fused", "foreach" or "eager", or several of them joined by a plus.
 
-        Parameters that the kernel cannot step (other dtypes and devices, layouts with gaps) are left to foreach;
-        lazy ones count from their first batch on.
+        Parameters that the kernel cannot step (other dtypes and devices, layouts with gaps) are left to foreach, as
+        are DTensors whose ranks add up sums first; lazy ones count from their first batch on.
         """
-        ready = [[p for p in group["params"] if not is_lazy(p)] for group in self.param_groups]
-        return in_use([{**group, "params": params} for group, params in zip(self.param_groups, ready, strict=True)])
+        return in_use(self.param_groups)
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """Whether `torch.amp.GradScaler` leaves unscaling to `step`: the CUDA kernel does it without a read-back."""
-        here = all(p.is_cuda for group in self.param_groups for p in group["params"])
+        here = all(p.is_cuda and not is_dtensor(p) for group in self.param_groups for p in group["params"])
         return here and all(choose(group["params"], group) == "fused" for group in self.param_groups)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -161,29 +160,49 @@ class Projected(Optimizer):
         is_first = not self.state
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             group_steps = self.group_steps()
-            self._check_tensors(group_steps)  # all of them before the first is moved
             blank = is_first and moves_nothing(self.param_groups)
-            for group_step in group_steps if torch.compiler.is_compiling() else self._fused_step(group_steps):
-                walk(group_step)
+            checked = [self._checked[id(group)] for group in self.param_groups]
+            sharded = sharded_step(checked, group_steps, self.state, self._moments)
+            if sharded is None:
+                self._check_tensors(group_steps, self.state, self.param_groups)
+                self._move(group_steps, self.state)
+            else:
+                self._step_sharded(sharded)
             if blank:
                 uncount(self.state)
         return loss
 
-    def _check_tensors(self, group_steps: list[GroupStep]) -> None:
+    def _step_sharded(self, sharded: ShardedStep) -> None:
+        """Step the local parts of all parameters, those that wait for no message while the messages are under way."""
+        # a compiler would make entries in the state of what it takes to be missing there
+        states = {} if torch.compiler.is_compiling() else sharded.states(self.state)
+        for group_step in sharded.joint:
+            group_step.check()
+        self._check_tensors(sharded.local, states)
+        sharded.send()
+        self._move(sharded.local, states)
+        sharded.finish()
+
+    def _check_tensors(self, group_steps: list[GroupStep], states: States, groups: Sequence[Any] = ()) -> None:
         """Check all parameters, gradients and moments, except those that are as they were when a kernel was planned."""
         fused = [group_step for group_step in group_steps if group_step.backend == "fused"]
         if fused:
             self._kernels = self._kernels or FusedStep()
         known = self._kernels is not None and self._kernels.fits(fused)
-        for group, group_step in zip(self.param_groups, group_steps, strict=True):
+        for i, group_step in enumerate(group_steps):
             if not known or group_step.backend != "fused":
-                if not torch.compiler.is_compiling():
-                    self._checked[id(group)].check_shapes(self.state, self._moments)
+                if groups and not torch.compiler.is_compiling():
+                    self._checked[id(groups[i])].check_shapes(self.state, self._moments)
                 group_step.check()
         if fused and self._kernels is not None and not known:
-            self._kernels.plan(fused, self.state)
+            self._kernels.plan(fused, states)
 
-    def _fused_step(self, group_steps: list[GroupStep]) -> list[GroupStep]:
+    def _move(self, group_steps: list[GroupStep], states: States) -> None:
+        """Step what has been checked."""
+        for group_step in group_steps if torch.compiler.is_compiling() else self._fused_step(group_steps, states):
+            walk(group_step)
+
+    def _fused_step(self, group_steps: list[GroupStep], states: States) -> list[GroupStep]:
         """Step what a kernel takes; the rest is returned."""
         scale, found = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         if self._kernels is None or not self._kernels.take_all(group_steps):
@@ -195,7 +214,7 @@ class Projected(Optimizer):
         for group_step in others:
             for p, decision in zip(group_step.weights, group_step.decisions, strict=True):
                 if decision is not None:  # no kernel keeps it up to date any more
-                    del self.state[p][DECISION]
+                    del states[p][DECISION]
         return others
 
     def group_steps(self) -> list[GroupStep]:
@@ -244,6 +263,7 @@ class Projected(Optimizer):
         """
         self._check(group)
         given = list(map(_grad, group["params"]))
+        self._checked[id(group)].note_gradients(given)
         if all(map(is_not, given, repeat(None))):
             params += group["params"]
             grads += given
@@ -253,7 +273,7 @@ class Projected(Optimizer):
         owns = self._states_of(params)
         if not all(owns) or group["blocks"] == "sticky":
             for p, own in zip(params, owns, strict=True):
-                self._make_state(p, own, group)
+                add_missing(own, p, group, self._moments)
         if group["blocks"] == "sticky":
             votes += map(itemgetter(VOTES), owns)
         steps += map(itemgetter("step"), owns)
@@ -278,16 +298,3 @@ class Projected(Optimizer):
         self._checked = {key: kept for key, kept in self._checked.items() if key in living}
         self._checked[id(group)] = CheckedGroup(group)
         check_state_shapes(group, self.state, self._moments)
-
-    def _make_state(self, p: Tensor, own: dict[str, Any], group: dict[str, Any]) -> None:
-        """Add the state entries that a parameter lacks."""
-        is_new = not own
-        if is_new:
-            device = p.device if group["capturable"] else "cpu"
-            own["step"] = torch.zeros((), dtype=torch.float32, device=device)
-            for name in self._moments:
-                own[name] = torch.zeros_like(p, dtype=opmath_dtype(p.dtype), memory_format=torch.preserve_format)
-        if group["blocks"] == "sticky" and VOTES not in own:
-            if not is_new:  # reading a step count may wait for the device
-                check_votes(p, own, group, float(own["step"]), f"weight of shape {tuple(p.shape)}")
-            own[VOTES] = torch.zeros(2, dtype=torch.int32, device=p.device)

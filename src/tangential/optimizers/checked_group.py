@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from operator import is_, itemgetter
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from tangential.backends import GroupStep
+from tangential.backends.dtensor import is_dtensor
 from tangential.blocks import Blocks
 from tangential.optimizers.settings import SETTINGS, check_settings
 from tangential.optimizers.validation import (
@@ -22,9 +25,9 @@ from tangential.optimizers.validation import (
     check_parameter,
     check_reshaped,
     check_state_shapes,
-    is_sharded,
     label,
 )
+from tangential.sharding import Dependence, Layouts, LocalBlocks, ShardedGroup, ShardedStep, SharedSums
 
 States = MutableMapping[Any, dict[str, Any]]
 
@@ -42,6 +45,7 @@ class CheckedGroup:
 
     def __init__(self, group: dict[str, Any]) -> None:
         self.group = group
+        self.layouts: Layouts = {}
         self._names = tuple(name for name in SETTINGS if name in group)
         self._values_of: Callable[[Any], tuple[Any, ...]] = itemgetter(*self._names)
         check_settings(group, self._names)
@@ -58,6 +62,7 @@ class CheckedGroup:
         self._fused: bool | None = group["fused"]
         self._params: list[Tensor] = list(group["params"])
         self._lazy = any(map(is_lazy, self._params))
+        self._specs = [p._spec for p in self._params if is_dtensor(p)]  # type: ignore[attr-defined]
         self._shapes = [None if is_lazy(p) else tuple(p.shape) for p in self._params]
         self._form = [] if self._lazy else _form(self._params, group["blocks"])
 
@@ -84,7 +89,8 @@ class CheckedGroup:
             self._keep_settings(group)
         params, blocks = group["params"], group["blocks"]
         recut = blocks is not self._blocks and blocks != self._blocks
-        if self._lazy or recut or group["fused"] is not self._fused or not self.holds(params):
+        same = group["fused"] is self._fused and self.holds(params) and not self._is_spread_anew()
+        if self._lazy or recut or not same:
             self._check_params(group, [None] * len(params) if recut else self._before(params))
             check_state_shapes(group, state, moments)
             self._keep_params(group)
@@ -103,10 +109,37 @@ class CheckedGroup:
 
     def _check_params(self, group: dict[str, Any], before: Sequence[tuple[int, ...] | None]) -> None:
         check_distinct(group["params"], group)
+        found: list[Dependence | None] = []
         for i, (p, shape) in enumerate(zip(group["params"], before, strict=True)):
-            if shape is not None and not is_lazy(p) and not is_sharded(p):
+            if shape is not None and not is_lazy(p):
                 check_reshaped(shape, p, group["blocks"], label(group, i))
-            check_parameter(p, group, label(group, i))
+            found.append(check_parameter(p, group, label(group, i)))
+        self._dependences = found
+        self.has_dtensors = any(found)
+
+    def _is_spread_anew(self) -> bool:
+        """Whether some DTensor lies otherwise than it did; costs nothing where there is none."""
+        if not self._specs:
+            return False
+        specs = [p._spec for p in self._params if is_dtensor(p)]  # type: ignore[attr-defined]
+        return not all(map(is_, specs, self._specs))
+
+    def note_gradients(self, grads: Sequence[Tensor | None]) -> None:
+        """Note which DTensors have a gradient in the step that begins; `torch.compile` does not trace this."""
+        if not self.has_dtensors:
+            return
+        alone = LocalBlocks(self._blocks)
+        pairs = list(zip(self._params, self._dependences, grads, strict=True))
+        self._present = [found or alone for _, found, grad in pairs if grad is not None]
+        self._members = [
+            (p, found)
+            for p, found, grad in pairs
+            if isinstance(found, SharedSums) and (p.requires_grad or grad is not None)
+        ]
+
+    def sharded(self, step: GroupStep) -> ShardedGroup:
+        """A step of the group with what its parameters depend on."""
+        return ShardedGroup(step, self._present, self._members)
 
     def _before(self, params: Sequence[Tensor]) -> list[tuple[int, ...] | None]:
         """The shape that each parameter, or the one whose place it took, had when it was checked; None for new ones."""
@@ -129,3 +162,16 @@ def _form(params: Iterable[Tensor], blocks: Blocks | str | None) -> list[Any]:
 def _can_be_filled(value: Any) -> bool:
     """Whether a setting may have another value in the same object."""
     return isinstance(value, Tensor) or (isinstance(value, tuple) and any(isinstance(x, Tensor) for x in value))
+
+
+def sharded_step(
+    checked: Sequence[CheckedGroup], group_steps: Sequence[GroupStep], state: States, moments: Sequence[str]
+) -> ShardedStep | None:
+    """The step of these groups on this rank's parts of their parameters; None if none is a DTensor."""
+    if not any(kept.has_dtensors for kept in checked):
+        return None
+    if not torch.compiler.is_compiling():
+        for kept in checked:
+            kept.check_shapes(state, moments)
+    pairs = zip(checked, group_steps, strict=True)
+    return ShardedStep([kept.sharded(group_step) for kept, group_step in pairs], checked[0].layouts)

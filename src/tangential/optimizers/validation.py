@@ -10,7 +10,16 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tangential.backends import require_kernel
+from tangential.backends.dtensor import is_dtensor, local_tensor
 from tangential.blocks import Blocks
+from tangential.sharding import Dependence, SharedSums, dependence_of
+
+_FLAT = (
+    "as FSDP1, DeepSpeed ZeRO and flat buffers make them, and those keep no rows that could be projected. Shard with"
+    " `torch.distributed.fsdp.fully_shard` (FSDP2) or tensor parallelism, or replicate with DistributedDataParallel and"
+    " ZeroRedundancyOptimizer: all of these give the steps of one process. With blocks=None, nothing is projected and"
+    " flat parameters are stepped as by AdamW or SGD"
+)
 
 
 def check_params(params: Any, owner: str) -> None:
@@ -39,23 +48,40 @@ def check_distinct(params: Iterable[Any], group: Mapping[str, Any]) -> None:
         seen.add(id(p))
 
 
-def check_parameter(p: Tensor, group: Mapping[str, Any], name: str) -> None:
+def check_parameter(p: Tensor, group: Mapping[str, Any], name: str) -> Dependence | None:
     """Raise ValueError for a parameter that cannot be stepped, or that its group's blocks or backend do not fit.
 
-    A lazy parameter has no shape yet; it is checked at its first step.
+    A lazy parameter has no shape yet; it is checked at its first step. Returns what the step of a DTensor depends on.
     """
-    if is_sharded(p):
-        raise ValueError(
-            f"{name} is sharded (DTensor or FSDP): a shard does not hold the whole of a scale-invariant block, so its"
-            " step would be wrong. Sharded weights are not supported yet; use DistributedDataParallel, or"
-            " torch.optim.AdamW"
-        )
     if is_lazy(p):
-        return
+        return None
+    if is_flat(p) and group["blocks"] is not None:
+        raise ValueError(f"{name} is part of a flat parameter of FullyShardedDataParallel, {_FLAT}")
     if isinstance(group["blocks"], Blocks):
         _check_blocks(p, group["blocks"], name)
+    if is_dtensor(p):
+        return _check_sharded(p, group, name)
     if group["fused"]:
         require_kernel(p)
+    return None
+
+
+def _check_sharded(p: Tensor, group: Mapping[str, Any], name: str) -> Dependence:
+    """What the step of a DTensor depends on; ValueError for a layout or a setting under which it cannot be stepped."""
+    if group["differentiable"]:
+        raise ValueError(f"{name} is a DTensor, whose step cannot be recorded: use differentiable=False")
+    try:
+        found = dependence_of(p, group["blocks"])
+    except ValueError as error:
+        raise ValueError(f"{name} is a DTensor that cannot be stepped: {error}") from None
+    if group["fused"]:
+        if isinstance(found, SharedSums):
+            raise ValueError(
+                f"fused=True, but the blocks of {name} are spread over ranks, or found by the paper's test, and the"
+                " kernel waits for no other rank; leave it None, and each parameter gets the fastest way there is"
+            )
+        require_kernel(local_tensor(p))
+    return found
 
 
 def _check_blocks(p: Tensor, blocks: Blocks, name: str) -> None:
@@ -87,9 +113,7 @@ def check_reshaped(before: Sequence[int], p: Tensor, blocks: Blocks | str | None
     if changed:
         raise ValueError(
             f"{name} had shape {tuple(before)} when it was checked and has {tuple(p.shape)} now, which"
-            f" blocks={blocks!r} does not fit: what flattens or shards parameters (FSDP, DeepSpeed ZeRO, flat buffers)"
-            " leaves no whole blocks to project. Use DistributedDataParallel, or blocks=None, which is"
-            " AdamW or SGD"
+            f" blocks={blocks!r} does not fit: it was resized, or is part of a flat parameter, {_FLAT}"
         )
 
 
@@ -113,9 +137,9 @@ def check_state_shapes(
             )
 
 
-def is_sharded(p: Tensor) -> bool:
-    """Whether this is a shard of a parameter: a DTensor, or what FSDP flattened."""
-    return any(cls.__name__ == "DTensor" for cls in type(p).__mro__) or getattr(p, "_fsdp_flattened", False)
+def is_flat(p: Tensor) -> bool:
+    """Whether FullyShardedDataParallel (FSDP1) has made this parameter a part of a flat vector."""
+    return getattr(p, "_fsdp_flattened", False)
 
 
 def check_capture(groups: Iterable[dict[str, Any]]) -> None:

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from tangential.backends.dtensor import is_dtensor
 from tangential.blocks import Blocks
 from tangential.invariances.verdicts import kind_and_label
-from tangential.optimizers.validation import is_sharded
+from tangential.optimizers.validation import is_flat
 from tangential.telemetry.names import BlocksByName, Names, parameters_by_name
 
 Where = Callable[[str, Tensor], bool]
@@ -118,7 +119,7 @@ class WatchList:
                 " DeepSpeed ZeRO and FSDP1 do) and has no blocks to measure. Watch an unsharded run"
                 " (DistributedDataParallel works)"
             )
-        if is_sharded(tensor):
+        if is_dtensor(tensor) or is_flat(tensor):
             raise ValueError(
                 f"watch: parameter {name!r} is sharded (DTensor or FSDP): one process holds a part of each block, so"
                 " norms and angles would be those of the part. Watch an unsharded run (DistributedDataParallel works)"
