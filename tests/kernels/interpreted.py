@@ -10,7 +10,7 @@ import torch
 
 from support.step_matrix import BLOCKS, RULES, fits
 from support.twins import DENSE, check_odd_row, decided, exact_twin, worst_step
-from support.weights import gap, give_gradients, run, weights
+from support.weights import gap, give_gradients, gradient_passing, row_error, run, weights
 from tangential import SGDP, AdamP, Blocks
 from tangential.backends import DECISION, fused, fused_cuda
 from tangential.kernels.cuda import launch
@@ -46,6 +46,29 @@ def test_a_step_is_the_definition_to_rounding(rule, kind):
     optimizer, params = made(rule, kind, shapes=[s for s in shapes_for(kind) if 0 not in s])
     assert optimizer.backend == "fused"
     assert worst_step(optimizer, params, 2) < 20
+
+
+@pytest.mark.parametrize("kind", ["channel", "layer", "neither"])
+@pytest.mark.parametrize("rule", ["adamp", "sgdp"])
+def test_steps_of_every_scale_equal_the_definition(rule, kind):
+    """Moves nothing before the decision that a repair could not put right."""
+    cls, settings = RULES[rule]
+    settings = {**settings, "eps": 1e-30, "weight_decay": 0.0}
+    for scale, lr in ((1.0, 1.0), (1.0, 1e12), (1e-12, 1.0), (1e12, 1e-3)):
+        for shape in [(6, 27), (3, 300), (2, 9000)]:
+            p = (torch.randn(shape, dtype=torch.float64) * scale).float().requires_grad_()
+            optimizer = cls([p], fused=True, **{**settings, "lr": lr})
+            for _ in range(2):
+                d = p.detach().double().requires_grad_()
+                p.grad = gradient_passing(d.detach(), kind).float()
+                d.grad = p.grad.double()
+                twin = cls([d], foreach=False, **{**settings, "lr": lr})
+                twin.state[d] = {k: v.double() for k, v in optimizer.state.get(p, {}).items() if k != DECISION}
+                twin.step()
+                if not d.detach().float().isfinite().all():
+                    break
+                optimizer.step()
+                assert row_error(p, d) < (8 + shape[1] ** 0.5 / 8) * 2.0**-23, (scale, lr, shape)
 
 
 # the interpreter cuts bfloat16 off where a device rounds to the nearest, which doubles the error

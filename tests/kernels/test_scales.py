@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from support.weights import tangent
+from support.weights import gradient_passing, row_error
 from tangential import SGDP, AdamP
 from tangential.backends import DECISION
 from tangential.kernels import cpu
@@ -15,19 +15,6 @@ SCALES = {dtype: (1e-12, 1e-4, 1.0, 1e12) for dtype in SPACING} | {torch.float16
 STEPS = {dtype: (1e-12, 1e-3, 1.0, 1e12) for dtype in SPACING} | {torch.float16: (1e-3, 1.0)}
 RULES = {"adamp": (AdamP, {}), "sgdp": (SGDP, dict(momentum=0.9))}
 SHAPES = [(16, 27), (8, 300), (3, 2000), (2, 17_000)]
-
-
-def gradient(w, kind):
-    """A gradient that passes the test by channel, as a whole, or not at all."""
-    g = torch.randn(w.shape, dtype=torch.float64)
-    return {"channel": lambda: tangent(w, g), "layer": lambda: tangent(w.reshape(1, -1), g.view(1, -1)).view_as(w)}.get(
-        kind, lambda: g
-    )()
-
-
-def error(p, d):
-    """Largest error of a row, in parts of its largest entry."""
-    return float(((p.detach().double() - d.detach()).abs().amax(1) / d.detach().abs().amax(1)).max())
 
 
 @pytest.mark.parametrize("kind", ["channel", "layer", "neither"])
@@ -42,7 +29,7 @@ def test_steps_of_every_scale_equal_the_definition(rule, dtype, kind):
                 optimizer = cls([p], lr=lr, eps=1e-30, fused=True, **settings)
                 for _ in range(2):
                     d = p.detach().double().requires_grad_()
-                    p.grad = gradient(d.detach(), kind).to(dtype)
+                    p.grad = gradient_passing(d.detach(), kind).to(dtype)
                     d.grad = p.grad.double()
                     twin = cls([d], lr=lr, eps=1e-30, foreach=False, **settings)
                     twin.state[d] = {k: v.double() for k, v in optimizer.state.get(p, {}).items() if k != DECISION}
@@ -51,7 +38,7 @@ def test_steps_of_every_scale_equal_the_definition(rule, dtype, kind):
                     if not d.detach().to(dtype).isfinite().all():
                         break
                     allowed = 8 + shape[1] ** 0.5 / 8  # the second part is what adding up a row in float32 loses
-                    assert error(p, d) < allowed * SPACING[dtype], (scale, lr, shape)
+                    assert row_error(p, d) < allowed * SPACING[dtype], (scale, lr, shape)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -65,10 +52,10 @@ def test_a_sudden_change_of_scale_is_noticed(rule, jump):
         if step == 2:
             p.data.mul_(jump)
         d = p.detach().double().requires_grad_()
-        p.grad = gradient(d.detach(), "neither" if step < 2 else "channel").float()
+        p.grad = gradient_passing(d.detach(), "neither" if step < 2 else "channel").float()
         d.grad = p.grad.double()
         twin = cls([d], lr=1e-3, eps=1e-30, foreach=False, **settings)
         twin.state[d] = {k: v.double() for k, v in optimizer.state.get(p, {}).items() if k != DECISION}
         optimizer.step()
         twin.step()
-        assert error(p, d) < 16 * SPACING[torch.float32]
+        assert row_error(p, d) < 16 * SPACING[torch.float32]

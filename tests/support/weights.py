@@ -22,6 +22,19 @@ def tangent(w: Tensor, x: Tensor) -> Tensor:
     return (others - rows * along[:, None]).view_as(x)
 
 
+def gradient_passing(w: Tensor, kind: str) -> Tensor:
+    """A gradient that passes the paper's test by "channel", as a "layer", or, as any other kind, not at all."""
+    g = torch.randn(w.shape, dtype=torch.float64)
+    if kind == "channel":
+        return tangent(w, g)
+    return tangent(w.reshape(1, -1), g.view(1, -1)).view_as(w) if kind == "layer" else g
+
+
+def row_error(p: Tensor, d: Tensor) -> float:
+    """Largest error of a row, in parts of its largest entry."""
+    return float(((p.detach().double() - d.detach()).abs().amax(1) / d.detach().abs().amax(1)).max())
+
+
 def give_gradients(params: list[Tensor], step: int) -> None:
     """Random gradients, the same for the same step; those of even-numbered matrices have no radial part."""
     generator = torch.Generator().manual_seed(100 + step)

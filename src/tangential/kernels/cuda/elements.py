@@ -106,12 +106,17 @@ def factor(ww, wu, k):
 @triton.jit
 def orthogonal(ww, gg, wg, elements, k):
     """Whether the cosine is below its bound. Sums that overflowed say nothing of the angle."""
-    lengths = tl.maximum(tl.sqrt_rn(ww), k[LEAST]) * tl.maximum(tl.sqrt_rn(gg), k[LEAST])
-    below = tl.div_rn(tl.abs(wg), lengths) < tl.div_rn(k[DELTA], tl.sqrt_rn(elements))
+    of_w, of_g = tl.maximum(tl.sqrt_rn(ww), k[LEAST]), tl.maximum(tl.sqrt_rn(gg), k[LEAST])
+    # not by the product of the lengths, which could leave float32
+    below = tl.div_rn(tl.abs(wg), of_w) < tl.div_rn(k[DELTA], tl.sqrt_rn(elements)) * of_g
     return (ww < INFINITY) & (gg < INFINITY) & below
 
 
 @triton.jit
-def sure(keep):
-    """Whether a factor can be divided out again. One that would shrink a weight to nothing is not used."""
-    return (tl.abs(keep) >= 0.25) & (tl.abs(keep) <= 2.0)
+def first_move(used, channel):
+    """The factor that a row is moved by before the decision, or 0 if it waits: see `first_move` in `c/step.c`.
+
+    0 where the factor could not be divided out again, or where the step is longer than the row. False for NaN.
+    """
+    exact = (tl.abs(used) >= 0.25) & (tl.abs(used) <= 2.0) & (tl.abs(channel) <= 2.0)
+    return tl.where(exact, used, 0.0)

@@ -33,7 +33,7 @@ SHORT, MEDIUM, LONG, LONGER, SLICED, ACROSS = range(6)
 """How a run is walked: whole rows of at most 16, 128, 1024 and 8192 elements, slices of rows, rows side by side."""
 
 NOTES = 6
-"""Floats of a finding: the sums ww, gg, wg, wu, not 0 where a row is not orthogonal, or was not moved as predicted."""
+"""Floats of a finding: the sums ww, gg, wg, wu, not 0 where a row is not orthogonal, or waits."""
 
 SETTINGS = 10
 """Floats of a parameter group: the fields of `group` in `c/table.h`."""

@@ -5,8 +5,9 @@ A program has one piece, and walks it in tiles of `R` rows and `C` elements, who
     here   (table of weights, their number, run, first row, rows or slice, finding, predicted view)
     kept   (factors of rows, partial sums, how many of each kind there are, findings), kept from phase to phase
 
-Whole rows (`apply_rows`) are moved once their sums are known. Rows that several programs share (`apply_slice`) leave
-partial sums; they are moved at once where the predicted factor needs no sum, and by `repair` otherwise. Offsets within
+Whole rows (`apply_rows`) are moved once their sums are known, as the last decision predicts, unless that could not be
+undone exactly (`first_move`). Rows that several programs share (`apply_slice`) leave partial sums, and are moved by
+`repair`. Offsets within
 a piece are 32-bit, from 64-bit bases; every load and store is masked by the rows and elements of the run.
 """
 
@@ -28,13 +29,13 @@ from tangential.kernels.cuda.elements import (
     addresses,
     advance,
     factor,
+    first_move,
     mend,
     orthogonal,
     put,
-    sure,
 )
 
-KNOWN, TESTED = map(tl.constexpr, (plan.KNOWN, plan.TESTED))
+PLAIN, TESTED = map(tl.constexpr, (plan.PLAIN, plan.TESTED))
 OWNER, TILE, MODE, OFFSET, SLABS, STRIDE, ROWS, COLS, KEEPS, SUMS, SLICES, SPAN, FOUND, FINDINGS, EVEN, RUN = map(
     tl.constexpr, range(layout.RUN + 1)
 )
@@ -43,22 +44,21 @@ CHANNEL, LAYER = tl.constexpr(1), tl.constexpr(2)
 
 
 @triton.jit
-def predicted_factor(channel, predicted, k):
-    """The factor by which `apply` moved rows: 1 where the predicted one is not `sure`."""
-    keep = tl.where(predicted == CHANNEL, channel, k[PLAINLY])
-    return tl.where(sure(keep), keep, 1.0)
+def moved_by(channel, predicted, k):
+    """The factor by which `apply` moved rows, 0 where they wait."""
+    return first_move(tl.where(predicted == CHANNEL, channel, k[PLAINLY]), channel)
 
 
 @triton.jit
-def note(findings, finding, ww, gg, wg, wu, oblique, unused):
-    """One finding: sums of rows, and not 0 where some row was not orthogonal, or not moved as predicted (`sure`)."""
+def note(findings, finding, ww, gg, wg, wu, oblique, waiting):
+    """One finding: sums of rows, and not 0 where some row is not orthogonal, or waits."""
     at = findings + finding * NOTES
     tl.store(at, ww)
     tl.store(at + 1, gg)
     tl.store(at + 2, wg)
     tl.store(at + 3, wu)
     tl.store(at + 4, oblique)
-    tl.store(at + 5, unused)
+    tl.store(at + 5, waiting)
 
 
 @triton.jit
@@ -100,30 +100,32 @@ def apply_rows(  # noqa: PLR0915 - one pass, whose sums stay in registers
                 wg += tl.sum(q * x, 1)
                 wu += tl.sum(q * d, 1)
         keep = factor(ww, wu, k)
+        rate = k[RATE] + 0 * keep
         if tested:
             tl.store(keeps + i + r, keep, mask=there)
-            predicted_keep = tl.where(predicted == CHANNEL, keep, k[PLAINLY])
+            moved = moved_by(keep, predicted, k)
             flags |= tl.max(tl.where(there & (orthogonal(ww, gg, wg, cols.to(tl.float32), k) == 0), 1, 0), 0)
-            flags |= tl.max(tl.where(there & (sure(predicted_keep) == 0), 2, 0), 0)
+            flags |= tl.max(tl.where(there & (moved == 0), 2, 0), 0)
             all_ww += tl.sum(ww, 0)
             all_gg += tl.sum(gg, 0)
             all_wg += tl.sum(wg, 0)
             all_wu += tl.sum(wu, 0)
-            keep = predicted_factor(keep, predicted, k)
-        put(at, o, inside, keep[:, None] * p - k[RATE] * u)
+            rate = tl.where(moved == 0, 0.0, k[RATE])
+            keep = tl.where(moved == 0, 1.0, moved)
+        put(at, o, inside, keep[:, None] * p - rate[:, None] * u)
         if not WHOLE_ROWS:
             tl.debug_barrier()  # another thread may read what one wrote
             for j in range(C, cols, C):
                 more = there[:, None] & ((j + c)[None, :] < cols)
-                mend(at, o + j, more, keep[:, None], k[RATE], k, T)
+                mend(at, o + j, more, keep[:, None], rate[:, None], k, T)
     if tested:
-        oblique, unused = (flags & 1).to(tl.float32), (flags & 2).to(tl.float32)
-        note(findings, finding, all_ww, all_gg, all_wg, all_wu, oblique, unused)
+        oblique, waiting = (flags & 1).to(tl.float32), (flags & 2).to(tl.float32)
+        note(findings, finding, all_ww, all_gg, all_wg, all_wu, oblique, waiting)
 
 
 @triton.jit
 def repair_rows(here, decision, keeps, k, R: tl.constexpr, C: tl.constexpr, VECTORS: tl.constexpr, T: tl.constexpr):
-    """With `q = wanted / predicted`, `wanted p - rate u` is `q (predicted p - rate u) - rate (1 - q) u`."""
+    """With `q = wanted / moved`, `wanted p - rate u` is `q (moved p - rate u) - rate (1 - q) u`; or the first move."""
     _, _, run, row, count, _, predicted = here
     at, cols = rows_of(here, VECTORS, T)
     r, c = tl.arange(0, R), tl.arange(0, C)
@@ -131,8 +133,9 @@ def repair_rows(here, decision, keeps, k, R: tl.constexpr, C: tl.constexpr, VECT
     for i in range(0, count.to(tl.int32), R):
         there = i + r < count
         channel = tl.load(keeps + i + r, mask=there, other=1.0)
-        q = tl.div_rn(wanted(channel, decision, k), predicted_factor(channel, predicted, k))
-        back = k[RATE] * (1 - q)
+        moved = moved_by(channel, predicted, k)
+        q = tl.div_rn(wanted(channel, decision, k), tl.where(moved == 0, 1.0, moved))
+        back = tl.where(moved == 0, k[RATE], k[RATE] * (1 - q))
         for j in range(0, cols, C):
             inside = there[:, None] & ((j + c)[None, :] < cols)
             o = (i + r)[:, None] * cols + (j + c)[None, :]
@@ -181,24 +184,14 @@ def place(run, skipped, r, e, VECTORS: tl.constexpr):
 
 
 @triton.jit
-def waits(run, predicted):
-    """Whether a spread row stays where it is until all its sums are known."""
-    mode = tl.load(run + MODE)
-    return (mode == KNOWN) | ((mode == TESTED) & (predicted == CHANNEL))
-
-
-@triton.jit
 def apply_slice(
     here, kept, k, R: tl.constexpr, C: tl.constexpr, ACROSS: tl.constexpr, VECTORS: tl.constexpr, T: tl.constexpr
 ):
-    """Moves the slice if its factor is known by now, and leaves its part of the sums of its rows."""
-    _, _, run, row, part, _, predicted = here
+    """Moves a slice that is not projected; of others, leaves its part of the sums of its rows."""
+    _, _, run, row, part, _, _ = here
     _, sums, all_sums, _ = kept
     at, skipped, length, r, e = slice_of(here, R, C, ACROSS, VECTORS, T)
-    mode, stays = tl.load(run + MODE), waits(run, predicted)
-    keep = k[PLAINLY]
-    if mode == TESTED:
-        keep = predicted_factor(keep, predicted, k)
+    mode = tl.load(run + MODE)
     axis: tl.constexpr = 0 if ACROSS else 1
     there = row + r < tl.load(run + ROWS)
     ww = tl.zeros([R], tl.float32)
@@ -207,14 +200,14 @@ def apply_slice(
         inside = there & (j + e < length)
         o = place(run, skipped, r, j + e, VECTORS)
         p, g, u = advance(at, o, inside, k, T)
-        if not stays:
-            put(at, o, inside, keep * p - k[RATE] * u)
-        if mode != 0:
+        if mode == PLAIN:
+            put(at, o, inside, k[PLAINLY] * p - k[RATE] * u)
+        else:
             ww += tl.sum(p * p, axis)
             gg += tl.sum(g * g, axis)
             wg += tl.sum(p * g, axis)
             wu += tl.sum(p * u, axis)
-    if mode != 0:
+    if mode != PLAIN:
         i = row + tl.arange(0, R)
         rows = i < tl.load(run + ROWS)
         to = sums + tl.load(run + SUMS) + i * tl.load(run + SLICES) + part
@@ -236,15 +229,11 @@ def repair_slice(
     VECTORS: tl.constexpr,
     T: tl.constexpr,
 ):
-    """As `repair_rows`, or the first move of a slice that has waited."""
-    _, _, run, row, _, _, predicted = here
+    """The move of a slice, whose rows' sums are all known now."""
+    _, _, run, row, _, _, _ = here
     at, skipped, length, r, e = slice_of(here, R, C, ACROSS, VECTORS, T)
     there = row + r < tl.load(run + ROWS)
     channel = tl.load(keeps + tl.load(run + KEEPS) + row + r, mask=there, other=1.0)
     a = wanted(channel, decision, k)
-    b = k[RATE] + 0 * a
-    if waits(run, predicted) == 0:
-        a = tl.div_rn(a, predicted_factor(channel, predicted, k))
-        b = k[RATE] * (1 - a)
     for j in range(0, length, C):
-        mend(at, place(run, skipped, r, j + e, VECTORS), there & (j + e < length), a, b, k, T)
+        mend(at, place(run, skipped, r, j + e, VECTORS), there & (j + e < length), a, k[RATE], k, T)

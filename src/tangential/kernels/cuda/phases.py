@@ -4,7 +4,7 @@
     apply     a program per piece: moments, sums of rows, the move that is predicted
     gather    a program per 8 rows that several pieces share: adds up their sums, finds the factors
     decide    a program per weight under the paper's test: the decision, by majority where votes are counted
-    repair    a program per piece: the moves that were predicted wrong or had to wait for sums
+    repair    a program per piece: the moves that were predicted wrong or had to wait
 
 No phase waits for the host, takes memory, or adds up in an order that is left to chance. All of them leave everything
 as it is if the gradients were found to overflow.
@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 
 from tangential.kernels.cuda import layout
-from tangential.kernels.cuda.elements import NUMBERS, PLAINLY, WHOLE, factor, numbers_of, orthogonal, sure
+from tangential.kernels.cuda.elements import NUMBERS, WHOLE, factor, numbers_of, orthogonal
 from tangential.kernels.cuda.passes import (
     CHANNEL,
     COLS,
@@ -174,7 +174,7 @@ def decide(
         run = runs + tl.load(tested + tl.program_id(0)) * RUN
         weight, count = tl.load(run + OWNER), tl.load(run + FINDINGS).to(tl.int32)
         ww = tl.zeros([B], tl.float64)
-        gg, wg, wu, oblique, unused = ww, ww, ww, ww, ww
+        gg, wg, wu, oblique, waiting = ww, ww, ww, ww, ww
         for j in range(0, count, B):
             i = j + tl.arange(0, B)
             at, inside = findings + (tl.load(run + FOUND) + i) * NOTES, i < count
@@ -183,7 +183,7 @@ def decide(
             wg += tl.load(at + 2, mask=inside, other=0.0).to(tl.float64)
             wu += tl.load(at + 3, mask=inside, other=0.0).to(tl.float64)
             oblique += tl.load(at + 4, mask=inside, other=0.0)
-            unused += tl.load(at + 5, mask=inside, other=0.0)
+            waiting += tl.load(at + 5, mask=inside, other=0.0)
         k = numbers_of(numbers, weight)
         elements = (tl.load(run + SLABS) * tl.load(run + COLS) * tl.load(run + ROWS)).to(tl.float32)
         w2, g2 = tl.sum(ww, 0).to(tl.float32), tl.sum(gg, 0).to(tl.float32)
@@ -196,10 +196,8 @@ def decide(
             decision = counted(
                 votes.to(tl.pointer_type(tl.int32)), decision, tl.load(table + STEP * weights + weight), VOTING_STEPS
             )
-        predicted = tl.load(state + weight * STATE)
-        # slices have waited for their factor, or were moved by one that could not be undone
-        slices = (tl.load(run + SLICES) > 0) & ((predicted == CHANNEL) | (sure(k[PLAINLY]) == 0))
-        stale = (decision != predicted) | (tl.sum(unused, 0) > 0) | slices
+        predicted, slices = tl.load(state + weight * STATE), tl.load(run + SLICES) > 0
+        stale = (decision != predicted) | (tl.sum(waiting, 0) > 0) | slices
         tl.store(numbers + weight * NUMBERS + WHOLE, factor(w2, u1, k))
         tl.store(state + weight * STATE + DECISION, decision)
         tl.store(state + weight * STATE + STALE, stale.to(tl.int32))
