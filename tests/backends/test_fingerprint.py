@@ -74,6 +74,19 @@ def test_a_smaller_moment_in_the_place_of_one_that_died_is_refused(rule, key):
         assert torch.equal(w, before)
 
 
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.uint8])
+@pytest.mark.parametrize(("rule", "key"), KEYS)
+def test_a_moment_of_no_floating_dtype_is_refused(rule, key, dtype, fused):
+    optimizer, w, own = stepped(rule)
+    optimizer.param_groups[0]["fused"] = fused
+    before = w.detach().clone()
+    own[key] = own[key].to(dtype)
+    with pytest.raises(ValueError, match="moment of"):
+        optimizer.step()
+    assert torch.equal(w, before)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_replaced_step_count_is_the_one_that_counts(rule):
     optimizer, _, own = stepped(rule)

@@ -157,7 +157,7 @@ class GroupStep:
             and all(map(is_, map(_layout, self.grads), repeat(torch.strided)))
             and all(list(map(Tensor.size, column)) == sizes for column in others)
             and not any(map(Tensor.dim, self.steps))
-            and all(map(Tensor.is_floating_point, self.steps))
+            and all(map(Tensor.is_floating_point, chain(self.steps, *self.moments)))
             and all(map(Tensor.is_contiguous, found))
             and all(map(holds_memory, chain(self.steps, found)))
         )
@@ -181,6 +181,12 @@ class GroupStep:
                     f"a parameter of shape {tuple(w.shape)} has a {what} of shape {tuple(x.shape)}: it was resized, or"
                     " its data replaced. Take new gradients, and resize its state too or delete it (`del"
                     " optimizer.state[parameter]`)"
+                )
+        for _, x in moments:
+            if not (x.is_complex() if w.is_complex() else x.is_floating_point()):
+                raise ValueError(
+                    f"a parameter of {w.dtype} and shape {tuple(w.shape)} has a moment of {x.dtype}, which cannot hold it:"
+                    f" convert it to {opmath_dtype(w.dtype)}"
                 )
         if not recording():
             self._check_counts(i)
