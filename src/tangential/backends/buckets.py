@@ -185,7 +185,7 @@ class GroupStep:
         for _, x in moments:
             if not (x.is_complex() if w.is_complex() else x.is_floating_point()):
                 raise ValueError(
-                    f"a parameter of {w.dtype} and shape {tuple(w.shape)} has a moment of {x.dtype}, which cannot hold it:"
+                    f"a parameter of {w.dtype} and shape {tuple(w.shape)} has a moment of {x.dtype}, unfit for it:"
                     f" convert it to {opmath_dtype(w.dtype)}"
                 )
         if not recording():
