@@ -31,6 +31,7 @@ COMMANDS = (
     "recipes",
     "report",
     "doctor",
+    "compare",
     "inspect",
     "sweep",
     "theory",
@@ -98,7 +99,7 @@ def _explained(error: BaseException) -> tuple[str, int]:
     """The line for an error, and the exit code."""
     match error:
         case Stopped():
-            resume = f"; to resume: {command_line()}" if sys.argv[1:2] in (["train"], ["sweep"]) else ""
+            resume = f"; to resume: {command_line()}" if sys.argv[1:2] in (["train"], ["sweep"], ["compare"]) else ""
             return f"{error}{resume}", error.code
         case typer.Abort():
             return "interrupted", 130

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from tangential.cli.options import Debug, path
-from tangential.cli.terminal import GAP, console, print_line, table
+from tangential.cli.terminal import console, print_line, print_table
 from tangential.experiments.report import page, tables
 from tangential.experiments.report.comparison import Comparison, gather_folders
 from tangential.experiments.report.event_files import gather_events
@@ -60,8 +58,7 @@ def show(terminal: Console, comparison: Comparison, out: Path) -> None:
     """
     make_folder(out)
     shown = tables.table(comparison)
-    for number, part in enumerate(_parts(shown, terminal.width)):
-        terminal.print(*([""] if number else []), part, sep="\n")
+    print_table(terminal, shown.headings, [[str(cell) for cell in row] for row in shown.rows])
     terminal.print(escaped(shown.caption), style="dim", highlight=False, markup=False)
     for note in comparison.notes:
         terminal.print(escaped(note), highlight=False, markup=False)
@@ -86,23 +83,3 @@ def follow(terminal: Console, folders: list[Path], port: int) -> None:
             server.serve_forever()
         except KeyboardInterrupt:
             return
-
-
-def _parts(whole: tables.Table, width: int) -> Iterator[Table]:
-    """The table, cut between columns where it is too wide; each part begins with the first column."""
-    first, *others = zip(whole.headings, *([str(cell) for cell in row] for row in whole.rows), strict=True)
-    taken = [first]
-    for column in others:
-        if len(taken) > 1 and sum(map(_width, [*taken, column])) + GAP * len(taken) > width:
-            yield _part(taken)
-            taken = [first]
-        taken.append(column)
-    yield _part(taken)
-
-
-def _width(column: Sequence[str]) -> int:
-    return max(len(line) for cell in column for line in cell.splitlines() or [""])
-
-
-def _part(columns: Sequence[Sequence[str]]) -> Table:
-    return table([heading for heading, *_ in columns], zip(*(cells for _, *cells in columns), strict=True))

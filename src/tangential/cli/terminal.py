@@ -67,6 +67,34 @@ def bullets(sentences: Iterable[str]) -> Table:
     return made
 
 
+def print_table(
+    out: Console, headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[str] = ()
+) -> None:
+    """Print a table, cut between columns where it is too wide; each part begins with the first column.
+
+    Args:
+        out: Where.
+        headings: Of the columns.
+        rows: A cell per column.
+        left: Headings of columns of text, beside the first.
+    """
+    first, *others = zip(headings, *rows, strict=True)
+    parts = [[first]]
+    for column in others:
+        if len(parts[-1]) > 1 and sum(map(_width, [*parts[-1], column])) + GAP * len(parts[-1]) > out.width:
+            parts.append([first])
+        parts[-1].append(column)
+    for number, columns in enumerate(parts):
+        names = [heading for heading, *_ in columns]
+        places = [0, *(place for place, name in enumerate(names) if name in left)]
+        made = table(names, zip(*(cells for _, *cells in columns), strict=True), left=places)
+        out.print(*([""] if number else []), made, sep="\n")
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(len(line) for cell in column for line in cell.splitlines() or [""])
+
+
 def print_error(text: str, *, error: BaseException | None = None) -> None:
     """Write one line to standard error, below the traceback of an error if one is given."""
     if error is not None:

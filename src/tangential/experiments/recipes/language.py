@@ -62,6 +62,7 @@ wikitext103_txl = Recipe(
     schedule=partial(cosine, end=0.0),
     epochs=17,
     batch_size=60,
+    margin=0.2,
     options=TrainingOptions(clip_norm=0.25),
     seeds=1,
     paper=_table_7(adamw=23.38, adamp=23.26),
@@ -97,6 +98,7 @@ shakespeare_txl = Recipe(
     schedule=partial(cosine, end=0.01),
     epochs=2,
     batch_size=16,
+    margin=0.05,
     seeds=3,
 )
 shakespeare_txl_wn = _normalised(shakespeare_txl, about="the same small Transformer-XL with weight normalisation")

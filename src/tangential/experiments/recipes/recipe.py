@@ -56,6 +56,10 @@ class Recipe:
         paper: The paper's numbers for these optimizers, by name, where it has them.
         paper_data: The data that these numbers are of; those of the task with which the recipe is first made if not
             given. Wherever the files lie, a number is marked beside a run on other data.
+        tuned: Settings that a comparison tunes for every optimizer, with the factor by which their range reaches below
+            and above the recipe's value.
+        margin: Difference of the score, in the unit it is shown in, that does not matter; None for half a point of a
+            score in per cent.
         options: Micro-batches, clipping, averaging, precision, compilation and telemetry. In overrides and in
             `settings.json` they stand beside the others: `clip_norm=1`.
 
@@ -74,6 +78,8 @@ class Recipe:
     seeds: int = 5
     paper: Mapping[str, PaperNumber] = field(default_factory=dict, metadata=FIXED)
     paper_data: Any = field(default=None, metadata=FIXED)
+    tuned: Mapping[str, float] = field(default_factory=lambda: {"lr": 10.0, "weight_decay": 10.0}, metadata=FIXED)
+    margin: float | None = field(default=None, metadata=FIXED)
     options: TrainingOptions = field(default_factory=TrainingOptions, metadata=FLAT)
 
     def __post_init__(self) -> None:

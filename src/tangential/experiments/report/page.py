@@ -84,9 +84,14 @@ def render(
         # These are files of packages, the only things on the page that are not escaped.
         plotly=Markup(get_plotlyjs()) if scripts else "",
         code=[Markup((_STATIC / name).read_text("utf-8")) for name in _SCRIPTS] if scripts else [],
-        looks=Markup((_STATIC / "page.css").read_text("utf-8")),
+        looks=stylesheet(),
     )
     return html.encode("utf-8", "backslashreplace").decode()  # JSON may hold half of a surrogate pair, UTF-8 may not
+
+
+def stylesheet() -> Markup:
+    """The looks that pages of results share."""
+    return Markup((_STATIC / "page.css").read_text("utf-8"))
 
 
 def data(comparison: Comparison) -> dict[str, Any]:

@@ -29,6 +29,10 @@ _open: dict[int, tuple[int, int]] = {}
 """Descriptors of the locks that this process holds, and the device and inode of each file."""
 
 
+class Held(ValueError):
+    """A folder that another process, or this one, holds."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder alone while the block runs.
@@ -39,12 +43,12 @@ def locked(folder: Path) -> Iterator[None]:
         folder: It must exist.
 
     Raises:
-        ValueError: Another process holds it, or this one; the error says which, on which machine.
+        Held: Another process holds it, or this one; the error says which, on which machine.
         OSError: The folder cannot be written.
     """
     path = folder / LOCK
     if _identity(path) in _open.values():  # not even opened: where locks belong to processes, closing it would free it
-        raise ValueError(f"{folder} is being written by this process already; wait for it, or choose another --out")
+        raise Held(f"{folder} is being written by this process already; wait for it, or choose another --out")
     file = open_unlinked(path, os.O_RDWR)
     _open[file] = _identity(path)
     try:
@@ -52,7 +56,7 @@ def locked(folder: Path) -> Iterator[None]:
             _lock(file)
         except OSError as error:
             if error.errno in _HELD:
-                raise ValueError(
+                raise Held(
                     f"{folder} is being written by {_holder(file)}; wait for it, or choose another --out"
                 ) from error
             _log.warning(

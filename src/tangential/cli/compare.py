@@ -1,0 +1,163 @@
+"""The command `compare`: from a recipe to the verdict, with both sides tuned alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import typer
+from rich.console import Console
+
+from tangential.cli.options import THREADS, Debug, Smoke, Threads, command_line, path
+from tangential.cli.stage_progress import StageProgress
+from tangential.cli.terminal import console, print_line, print_table
+from tangential.experiments.comparison import page, stages
+from tangential.experiments.comparison.choices import Choices
+from tangential.experiments.comparison.contest import Contest
+from tangential.experiments.comparison.items import RETRAINED, Item
+from tangential.experiments.comparison.outcome import outcome
+from tangential.experiments.comparison.protocol import FILE, Protocol
+from tangential.experiments.comparison.register import register, registered
+from tangential.experiments.comparison.work import work
+from tangential.experiments.report import page as report
+from tangential.experiments.report.comparison import gather_folders
+from tangential.experiments.runs.files import make_folder
+from tangential.experiments.sweep.search_space import is_range
+from tangential.experiments.training.devices import start
+from tangential.experiments.training.signals import Stop
+
+Stage = Literal["register", "tune", "retrain", "test", "report"]
+
+
+def compare(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `tangential recipes`.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FIELD=RANGE]...", help="Search space, 'optimizers.*.lr=1e-3..1', and settings: epochs=5."
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPTIMIZER", help="Compare this projected optimizer alone; may be repeated."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SETTING=VALUE", help="And with this variant of it: wd_ratio=1, blocks=none; may be repeated."
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="MINUTES", help="Fit the number of trials to this time.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Most trials of each optimizer; 25.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Fresh seeds of the retrained runs; 8.")] = None,
+    tuning_seeds: Annotated[int | None, typer.Option(help="Seeds of each trial; 1.")] = None,
+    held_out: Annotated[
+        float | None, typer.Option(help="Share of the training data that trials are scored on; 0.2.")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Difference that does not matter, as shown; the recipe's.")
+    ] = None,
+    stage: Annotated[Stage | None, typer.Option(help="Run this stage alone; all of them.")] = None,
+    out: Annotated[Path | None, typer.Option(parser=path, help="Folder of all runs; runs/RECIPE-compare.")] = None,
+    smoke: Smoke = False,
+    threads: Threads = THREADS,
+    debug: Debug = False,
+) -> None:
+    """Tune baseline and projected optimizers alike, retrain them from fresh seeds, and judge.
+
+    The same command again resumes; several processes with the same command share the runs.
+    """
+    given = settings or []
+    asked = _stated(
+        recipe=recipe,
+        settings=tuple(each for each in given if not is_range(each)),
+        ranges=tuple(each for each in given if is_range(each)),
+        only=tuple(only or ()),
+        against=tuple(against or ()),
+        trials=trials,
+        budget=budget,
+        seeds=seeds,
+        tuning_seeds=tuning_seeds,
+        held_out=held_out,
+        margin=margin,
+        smoke=smoke or None,
+    )
+    out = out or Path("runs") / f"{recipe}-compare{'-smoke' if smoke else ''}"
+    torch.set_num_threads(threads)
+    terminal = console()
+    found = registered(asked, out, trains=stage in (None, "tune", "retrain"))
+    if found is None and stage not in (None, "register"):
+        raise ValueError(
+            f"{out / FILE}: nothing is registered there; leave --stage away, or begin with --stage register"
+        )
+    choices = found[1].choices if found else Choices(**asked)
+    precision = choices.contest().recipe.options.precision
+    fabric = start(precision=precision)
+    with Stop() as stop:
+        if found is None:
+            make_folder(out)
+            print_line(terminal, "register: measuring the time of an epoch of each optimizer")
+            found = register(choices, out, fabric=fabric, command=command_line())
+        _print_plan(terminal, *found, out)
+        stop.check()
+        with StageProgress(terminal, found[1]) as progress:
+
+            def train(items: Sequence[Item]) -> None:
+                work(items, fabric=fabric, stop=stop, command=command_line(), watcher=progress)
+
+            made = _run(*found, out, stage, train)
+    if made is not None:
+        show(terminal, made, out)
+
+
+def _run(
+    contest: Contest, protocol: Protocol, out: Path, stage: Stage | None, train: stages.Trainer
+) -> dict[str, Any] | None:
+    """Run a stage, or all of them; the outcome if that was asked for."""
+    if stage == "register":
+        return None
+    tuning = stages.tune(contest, protocol, out, train if stage in (None, "tune") else stages.finished_only)
+    if stage in (None, "retrain"):
+        stages.retrain(contest, protocol, tuning, out, train)
+    if stage in ("tune", "retrain"):
+        return None
+    scores = stages.test(contest, protocol, tuning, out)
+    return outcome(contest, protocol, tuning, scores, out) if stage in (None, "report") else None
+
+
+def show(terminal: Console, made: dict[str, Any], out: Path) -> None:
+    """Print verdicts and table of a comparison, and write its page and record."""
+    for sentence in made["sentences"]:
+        print_line(terminal, f"{sentence}.", style="bold")
+    headings, *rows = page.table(made)
+    terminal.print()
+    print_table(terminal, headings, rows, left=("tuned settings",))
+    for note in made["notes"]:
+        print_line(terminal, note)
+    report.save(gather_folders([out / RETRAINED]), out / RETRAINED)  # curves and layers, to which the page links
+    for written in page.save(made, out):
+        print_line(terminal, written)
+
+
+def _print_plan(terminal: Console, contest: Contest, protocol: Protocol, out: Path) -> None:
+    """What will be done, and what it is expected to cost."""
+    cost, choices = protocol.cost, protocol.choices
+    for family in contest.families:
+        axes = protocol.grids[family[0]].axes
+        space = " x ".join(f"{len(axis.levels)} of {axis.setting}" for axis in axes)
+        print_line(terminal, f"{', '.join(family)}: {len(protocol.grids[family[0]])} trials each ({space})")
+    run = cost.epoch * contest.recipe.epochs
+    print_line(
+        terminal,
+        f"{cost.trials} runs to tune, {cost.runs} from {choices.seeds} fresh seeds; {run:.1f} s a run: about"
+        f" {cost.seconds / 60:.1f} minutes, {cost.longest / 60:.1f} if ranges are extended ({out / FILE})",
+    )
+
+
+def _stated(**choices: Any) -> dict[str, Any]:
+    """What the command line states; the rest is left to the protocol."""
+    return {name: value for name, value in choices.items() if value not in (None, ())}
