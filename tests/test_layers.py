@@ -25,12 +25,22 @@ RANKS = [
     {"experiments.tasks", "experiments.training"},
     {"experiments.recipes", "experiments.report"},
     {"experiments.sweep", "experiments.viewers"},
+    {"experiments.comparison"},
     {"cli"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 OPTIONAL = ("jax", "optax", "triton", "torchvision", "rich", "typer", "plotly", "matplotlib", "sklearn", "jinja2")
-OPTIONAL += ("pytorch_metric_learning", "lightning", "mlflow", "optuna", "tensorboard", "transformers", "wandb")
+OPTIONAL += (
+    "pytorch_metric_learning",
+    "lightning",
+    "mlflow",
+    "optuna",
+    "scipy",
+    "tensorboard",
+    "transformers",
+    "wandb",
+)
 
 
 def unit(parts):

@@ -13,6 +13,7 @@ from rich.console import Console
 from tangential.cli.options import THREADS, Debug, Smoke, Threads, command_line, path
 from tangential.cli.stage_progress import StageProgress
 from tangential.cli.terminal import console, print_line, print_table
+from tangential.cli.workers import Workers, processes
 from tangential.experiments.comparison import page, stages
 from tangential.experiments.comparison.choices import Choices
 from tangential.experiments.comparison.contest import Contest
@@ -64,7 +65,9 @@ def compare(
     stage: Annotated[Stage | None, typer.Option(help="Run this stage alone; all of them.")] = None,
     out: Annotated[Path | None, typer.Option(parser=path, help="Folder of all runs; runs/RECIPE-compare.")] = None,
     smoke: Smoke = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the runs; one for each CPU.")] = None,
     threads: Threads = THREADS,
+    worker: Annotated[bool, typer.Option(hidden=True, help="Train, beside the command that started this.")] = False,
     debug: Debug = False,
 ) -> None:
     """Tune baseline and projected optimizers alike, retrain them from fresh seeds, and judge.
@@ -88,42 +91,44 @@ def compare(
     )
     out = out or Path("runs") / f"{recipe}-compare{'-smoke' if smoke else ''}"
     torch.set_num_threads(threads)
-    terminal = console()
+    terminal = console(quiet=worker)
     found = registered(asked, out, trains=stage in (None, "tune", "retrain"))
     if found is None and stage not in (None, "register"):
         raise ValueError(
             f"{out / FILE}: nothing is registered there; leave --stage away, or begin with --stage register"
         )
     choices = found[1].choices if found else Choices(**asked)
-    precision = choices.contest().recipe.options.precision
-    fabric = start(precision=precision)
+    fabric = start(precision=choices.contest().recipe.options.precision)
+    count = 1 if worker else workers or processes(threads)
+    beside = ["compare", recipe, "--worker", "--out", str(out), "--threads", str(threads)]
+    beside += ["--smoke"] * smoke + (["--stage", stage] if stage else [])
     with Stop() as stop:
         if found is None:
             make_folder(out)
             print_line(terminal, "register: measuring the time of an epoch of each optimizer")
-            found = register(choices, out, fabric=fabric, command=command_line())
+            found = register(choices, out, fabric=fabric, command=command_line(), workers=count)
         _print_plan(terminal, *found, out)
         stop.check()
-        with StageProgress(terminal, found[1]) as progress:
+        with Workers(count - 1, beside) as others, StageProgress(terminal, found[1]) as progress:
 
             def train(items: Sequence[Item]) -> None:
+                if not all(item.finished() for item in items):
+                    others.start()
                 work(items, fabric=fabric, stop=stop, command=command_line(), watcher=progress)
 
-            made = _run(*found, out, stage, train)
+            made = None if stage == "register" else _run(*found, out, stage, train, worker=worker)
     if made is not None:
         show(terminal, made, out)
 
 
 def _run(
-    contest: Contest, protocol: Protocol, out: Path, stage: Stage | None, train: stages.Trainer
+    contest: Contest, protocol: Protocol, out: Path, stage: Stage | None, train: stages.Trainer, *, worker: bool
 ) -> dict[str, Any] | None:
-    """Run a stage, or all of them; the outcome if that was asked for."""
-    if stage == "register":
-        return None
+    """Run a stage, or all of them; the outcome if that was asked for. A worker only trains."""
     tuning = stages.tune(contest, protocol, out, train if stage in (None, "tune") else stages.finished_only)
     if stage in (None, "retrain"):
         stages.retrain(contest, protocol, tuning, out, train)
-    if stage in ("tune", "retrain"):
+    if worker or stage in ("tune", "retrain"):
         return None
     scores = stages.test(contest, protocol, tuning, out)
     return outcome(contest, protocol, tuning, scores, out) if stage in (None, "report") else None

@@ -98,7 +98,7 @@ class StageProgress(Watcher):
 
     def _left(self) -> str:
         """Expected time to the end, at the pace of what was trained so far."""
-        pace = self._seconds / self._trained if self._trained else 1.0
+        pace = (self._seconds / self._trained if self._trained else 1.0) / self._protocol.cost.workers
         hours, seconds = divmod(round(self._remaining() * pace), 3600)
         return (f"{hours}:{seconds // 60:02d}" if hours else f"{seconds // 60}") + f":{seconds % 60:02d}"
 

@@ -28,6 +28,7 @@ class Cost:
 
     Args:
         epoch: Seconds of an epoch on all training data, the mean over optimizers.
+        workers: Processes that share the runs.
         trials: Runs of the tuning, without an extension.
         runs: Runs that are retrained, those for the noise floor included.
         seconds: All of them together.
@@ -35,6 +36,7 @@ class Cost:
     """
 
     epoch: float
+    workers: int
     trials: int
     runs: int
     seconds: float

@@ -105,7 +105,7 @@ def _number(value: float | None) -> str:
 
     Examples:
         >>> _number(99.123), _number(5.80321), _number(0.012345), _number(None)
-        ('99.12', '5.80', '0.01234', '–')
+        ('99.12', '5.80', '0.01235', '–')
     """
     if value is None:
         return "–"

@@ -152,7 +152,7 @@ def check_choices(found: Protocol, asked: Mapping[str, Any], folder: Path) -> No
         asked: The choices that the command states; those it leaves open are the registered ones.
         folder: The folder.
     """
-    registered = found.choices.record()
+    registered = {name: getattr(found.choices, name) for name in asked}
     others = [f"{name}: {registered[name]!r} registered, {value!r} asked" for name, value in asked.items()
               if registered[name] != value]  # fmt: skip
     if others:

@@ -57,8 +57,17 @@ def registered(asked: Mapping[str, Any], out: Path, *, trains: bool) -> tuple[Co
     return contest, found
 
 
-def register(choices: Choices, out: Path, *, fabric: Fabric, command: str) -> tuple[Contest, Protocol]:
+def register(
+    choices: Choices, out: Path, *, fabric: Fabric, command: str, workers: int = 1
+) -> tuple[Contest, Protocol]:
     """Measure the cost of a comparison and write its protocol.
+
+    Args:
+        choices: What the user decided.
+        out: The folder, which exists.
+        fabric: Where the cost is measured.
+        command: For the record.
+        workers: Number of processes that will share the runs.
 
     Raises:
         ValueError: A choice that is refused, or a budget without room for the smallest search.
@@ -71,7 +80,7 @@ def register(choices: Choices, out: Path, *, fabric: Fabric, command: str) -> tu
     probes = [seconds_per_epoch(recipe.plan(name, 0), fabric) for name in contest.optimizers]
     epoch = fmean(seconds for seconds, _ in probes)
     runs = choices.seeds * len(contest.optimizers)
-    made, cost = _searched(choices, contest, epoch, runs)
+    made, cost = _searched(choices, contest, epoch, runs, workers)
     protocol = Protocol(
         choices=choices,
         grids=made,
@@ -86,11 +95,13 @@ def register(choices: Choices, out: Path, *, fabric: Fabric, command: str) -> tu
     return contest, protocol
 
 
-def _searched(choices: Choices, contest: Contest, epoch: float, runs: int) -> tuple[dict[str, Grid], Cost]:
+def _searched(
+    choices: Choices, contest: Contest, epoch: float, runs: int, workers: int
+) -> tuple[dict[str, Grid], Cost]:
     """The largest grids that trials or budget have room for, and what they cost."""
     rounded = [name for name in baselines(contest) if otherwise_rounded(contest.recipe.optimizers[name])]
     runs += max(2, -(-choices.seeds // 2)) * len(rounded)
-    run = epoch * contest.recipe.epochs
+    run = epoch * contest.recipe.epochs / workers
     share = 1 - choices.held_out
 
     def made(trials: int) -> tuple[dict[str, Grid], Cost]:
@@ -99,6 +110,7 @@ def _searched(choices: Choices, contest: Contest, epoch: float, runs: int) -> tu
         wider = [prod(len(axis.levels) + (axis.kind != "choices") for axis in grid.axes) for grid in found.values()]
         return found, Cost(
             epoch=epoch,
+            workers=workers,
             trials=sum(each),
             runs=runs,
             seconds=run * (share * sum(each) + runs),
@@ -119,8 +131,9 @@ def _searched(choices: Choices, contest: Contest, epoch: float, runs: int) -> tu
     if room < least:
         minutes = run * (share * least * len(contest.optimizers) * choices.tuning_seeds + runs) / RESERVE / 60
         raise ValueError(
-            f"budget={choices.budget:g} minutes: a run takes {run:.0f} s here, and the smallest search, {least} trials"
-            f" of each of {len(contest.optimizers)} optimizers, with {runs} runs after it, takes {minutes:.0f} minutes;"
+            f"budget={choices.budget:g} minutes: a run takes {run * workers:.0f} s here, and the smallest search,"
+            f" {least} trials of each of {len(contest.optimizers)} optimizers, with {runs} runs after it, takes"
+            f" {minutes:.0f} minutes in {workers} process{'es' * (workers > 1)};"
             " give that, fewer --seeds, or one pair of optimizers (--only)"
         )
     for trials in range(room, least, -1):
