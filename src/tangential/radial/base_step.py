@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tangential.radial.repair import Copies
 from tangential.radial.treatments import Treatment
 
 
@@ -26,11 +27,11 @@ def bare_step(base: Optimizer) -> Callable[[], Any]:
     return lambda: bare(base)
 
 
-def step_treated(treatments: Sequence[Treatment], base_step: Callable[[], Any]) -> None:
+def step_treated(treatments: Sequence[Treatment], base_step: Callable[[], Any], copies: Copies) -> None:
     """Step the base with some weights under treatment; after its error, gradients are as they were."""
     try:
         for treatment in treatments:
-            treatment.begin()
+            treatment.begin(copies)
         base_step()
     finally:
         for treatment in treatments:

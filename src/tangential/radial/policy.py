@@ -63,6 +63,11 @@ class Step:
     group: dict[str, Any]
     base: Any = None
 
+    @property
+    def moves(self) -> bool:
+        """Whether the learning rate is not known to be 0, so that the step shows the update."""
+        return not isinstance(self.lr, (int, float)) or self.lr != 0
+
     def ratio(self, a: Array, b: Array, default: float = 0.0) -> Array:
         """`a / b`, and `default` where `b` is not positive."""
         positive = b > 0
@@ -82,9 +87,9 @@ class Step:
 
     def per_lr(self, x: Array) -> Array:
         """A step's number as the update's: divided by the learning rate; 0 at a learning rate of 0."""
-        if isinstance(self.lr, (int, float)):
-            return x / self.lr if self.lr else x * 0.0
-        return self.ratio(x, self.lr)
+        if not self.moves:
+            return x * 0.0
+        return x / self.lr if isinstance(self.lr, (int, float)) else self.ratio(x, self.lr)
 
 
 class Terms(NamedTuple):

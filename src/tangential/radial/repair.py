@@ -76,11 +76,35 @@ def tensors_of(part: Part, before: Sequence[Tensor] | None = None) -> Tensors:
     )
 
 
-def copies(part: Part) -> list[Tensor]:
-    """The weights as they are."""
-    found = [torch.empty_like(p) for p in part.params]
-    torch._foreach_copy_(found, [p.detach() for p in part.params])
-    return found
+class Copies:
+    """Copies of the weights of one part after the other, in the same memory: fresh memory costs more than the copy.
+
+    Args:
+        kept: Whether to keep the memory; where all parts are copied at once, it would be that of all.
+    """
+
+    def __init__(self, kept: bool) -> None:
+        self._kept = kept
+        self._memory: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def of(self, part: Part) -> list[Tensor]:
+        """The weights of a part as they are, in the layouts that they have; valid until the next part's."""
+        found, memory, at = [], self._enough(part), 0
+        for p in part.params:
+            strides = torch.empty_like(p, device="meta").stride()
+            found.append(torch.as_strided(memory, p.shape, strides, at))
+            at += p.numel()
+        torch._foreach_copy_(found, [p.detach() for p in part.params])
+        return found
+
+    def _enough(self, part: Part) -> Tensor:
+        p, size = part.params[0], sum(p.numel() for p in part.params)
+        memory = self._memory.get((p.dtype, p.device))
+        if memory is None or len(memory) < size:
+            memory = torch.empty(size, dtype=p.dtype, device=p.device)
+            if self._kept:
+                self._memory[p.dtype, p.device] = memory
+        return memory
 
 
 _PAIRS: dict[str, Callable[[Any, Any, Any, Any], tuple[Any, Any]]] = {

@@ -92,7 +92,7 @@ class Rotate(StepPolicy):
         qq = sums.dd - along * sums.wd - mean * sums.sd
         is_still = step.is_lost(qq, sums.ww) | step.cancels(qq, sums.dd)
         length = step.per_lr(step.where(is_still, 0.0, qq) ** 0.5)
-        b = self.averaging
+        b = self.averaging if step.moves else 1.0  # a step that shows no update is not averaged
         update_sq, weight = b * update_sq + (1 - b) * length * length, b * weight + (1 - b)
         rms = (update_sq / weight) ** 0.5 + self.eps
         c = step.where(is_still, 0.0, self.angle(step) * step.per_lr(step.ratio(radius, rms)))

@@ -18,7 +18,7 @@ from torch import Tensor
 from tangential.radial.elements import treat_elements
 from tangential.radial.parts import Part, vector_dtype
 from tangential.radial.policy import Array, ElementPolicy, GradientPolicy, Policy, Step, StepPolicy, Sums, Terms
-from tangential.radial.repair import PerBlock, Tensors, combine, copies, elements, per_block, row_sums, tensors_of
+from tangential.radial.repair import Copies, PerBlock, Tensors, combine, elements, per_block, row_sums, tensors_of
 
 States = MutableMapping[Any, dict[str, Any]]
 _TEST = ("gg", "wg")
@@ -63,13 +63,13 @@ class Treatment:
         self.grads: list[Tensor | None] = []
         self.before: list[Tensor] = []
 
-    def begin(self) -> None:
+    def begin(self, copies: Copies) -> None:
         """Keep the weights, and give the base another gradient where the policy has one."""
         if isinstance(self.rule.policy, GradientPolicy):
             self.grads = [p.grad for p in self.part.params]
             _orthogonalize(self.rule, self.part, self.step)
         if self.rule.copies:
-            self.before = copies(self.part)
+            self.before = copies.of(self.part)
 
     def restore(self) -> None:
         """Give the parameters their own gradients back; also after an error of the base."""
@@ -81,7 +81,7 @@ class Treatment:
         policy = self.rule.policy
         if not self.rule.copies:
             return
-        x = tensors_of(self.part, self.before)
+        x, self.before = tensors_of(self.part, self.before), []
         if isinstance(policy, ElementPolicy):
             found = per_block(x, row_sums(x, ["ww", "wd", *_TEST]), delta=self.rule.delta, eps=self.rule.eps)
             treat_elements(policy, x, found, self.step)

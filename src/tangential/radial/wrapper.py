@@ -27,6 +27,7 @@ from tangential.radial.initial_state import make_state
 from tangential.radial.parts import BlockFinder, Part, Partition, check_gradients
 from tangential.radial.policy import ElementPolicy, Policy, Step, StepPolicy, check_numbers
 from tangential.radial.projections import Project
+from tangential.radial.repair import Copies
 from tangential.radial.treatments import PREFIX, Rule, Treatment, selecting
 
 
@@ -93,6 +94,7 @@ class Radial(Optimizer):
         self._rule = Rule(policy, steps == "relative", delta, eps)
         self._invariances, self._decoupled = invariances, decoupled
         self._split = steps_one_by_one(base) if split is None else split
+        self._copies = Copies(kept=True)
         # torch's constructor would make groups of its own; what it sets up besides, it sets up when it unpickles
         super().__setstate__({"defaults": base.defaults})
         self._partition = self._partitioned()
@@ -110,7 +112,8 @@ class Radial(Optimizer):
         return self.base.state
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if "_hooks" not in key}
+        kept = {key: value for key, value in vars(self).items() if "_hooks" not in key}
+        return {**kept, "_copies": Copies(kept=True)}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} ({self.policy!r} over {self.base!r})"
@@ -204,12 +207,12 @@ class Radial(Optimizer):
     def _move(self, treatments: Sequence[Treatment], base_step: Callable[[], Any]) -> None:
         """Step what is treated, part by part if the base allows it, and the rest."""
         if not self._split:
-            step_treated(treatments, base_step)
+            step_treated(treatments, base_step, Copies(kept=False))
             return
         for treatment in treatments:
             part = treatment.part
             with only(self.base, [part.params if part.group is group else [] for group in self.param_groups]):
-                step_treated([treatment], base_step)
+                step_treated([treatment], base_step, self._copies)
         if any(self._partition.rest) or not treatments:
             with only(self.base, self._partition.rest):
                 base_step()
