@@ -75,9 +75,9 @@ def test_a_smaller_moment_in_the_place_of_one_that_died_is_refused(rule, key):
 
 
 @pytest.mark.parametrize("fused", [None, False])
-@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.uint8])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.uint8, torch.float16, torch.complex64])
 @pytest.mark.parametrize(("rule", "key"), KEYS)
-def test_a_moment_of_no_floating_dtype_is_refused(rule, key, dtype, fused):
+def test_a_moment_of_a_dtype_that_cannot_hold_it_is_refused(rule, key, dtype, fused):
     optimizer, w, own = stepped(rule)
     optimizer.param_groups[0]["fused"] = fused
     before = w.detach().clone()

@@ -24,7 +24,10 @@ from tangential.backends.opmath import HALF, opmath_dtype, to_opmath
 from tangential.backends.sticky import Votes
 from tangential.blocks import Blocks
 
-_layout = attrgetter("layout")
+MOMENT_DTYPES = {torch.float32, torch.float64, torch.bfloat16}
+"""Dtypes of real moments. The squares of usual gradients are 0 in float16."""
+
+_layout, _dtype = attrgetter("layout"), attrgetter("dtype")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +160,8 @@ class GroupStep:
             and all(map(is_, map(_layout, self.grads), repeat(torch.strided)))
             and all(list(map(Tensor.size, column)) == sizes for column in others)
             and not any(map(Tensor.dim, self.steps))
-            and all(map(Tensor.is_floating_point, chain(self.steps, *self.moments)))
+            and all(map(Tensor.is_floating_point, self.steps))
+            and {*map(_dtype, chain(*self.moments))} <= MOMENT_DTYPES
             and all(map(Tensor.is_contiguous, found))
             and all(map(holds_memory, chain(self.steps, found)))
         )
@@ -183,7 +187,7 @@ class GroupStep:
                     " optimizer.state[parameter]`)"
                 )
         for _, x in moments:
-            if not (x.is_complex() if w.is_complex() else x.is_floating_point()):
+            if not (x.is_complex() if w.is_complex() else x.dtype in MOMENT_DTYPES):
                 raise ValueError(
                     f"a parameter of {w.dtype} and shape {tuple(w.shape)} has a moment of {x.dtype}, unfit for it:"
                     f" convert it to {opmath_dtype(w.dtype)}"
