@@ -1,6 +1,8 @@
 """The kernel's tests under the address and undefined-behaviour sanitizers: any report ends the run.
 
-python tests/sanitize.py        needs gcc or clang with its sanitizer libraries
+    python tests/sanitize.py [ARGUMENT ...]    all of them, or what pytest makes of the arguments
+
+Needs gcc or clang with its sanitizer libraries.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ def restart_with_sanitizer() -> int:
     asked = [[COMPILER, f"-print-file-name={name}"] for name in ("libasan.so", "libstdc++.so.6")]
     found = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() for command in asked]
     settings = dict(LD_PRELOAD=" ".join(found), ASAN_OPTIONS="detect_leaks=0", PYTHONMALLOC="malloc")
-    return subprocess.run([sys.executable, __file__], env={**os.environ, **settings}, check=False).returncode
+    return subprocess.run([sys.executable, __file__, *sys.argv[1:]], env={**os.environ, **settings}, check=False).returncode
 
 
 def main() -> int:
@@ -37,6 +39,8 @@ def main() -> int:
         build.FLAGS = (*build.FLAGS, *FLAGS)
         build.build_all([build.host()], [COMPILER])
         assert cpu.library() is not None
+        if sys.argv[1:]:
+            return pytest.main(["-q", "-p", "no:xdist", *sys.argv[1:]])
         names = ("cpu", "guesses", "scales", "values", "lists", "fuzz")
         kernel = [str(TESTS / "kernels" / f"test_{name}.py") for name in names]
         others = [str(TESTS / "backends"), str(TESTS / "optimizers" / "test_state_fuzz.py")]

@@ -392,7 +392,7 @@ MUTATIONS = [mutate_gradient, mutate_gradient, mutate_weight, mutate_state, muta
 @fuzz
 @given(arena=arenas(), data=st.data())
 def test_mutated_step_is_refused_whole_or_is_the_definition(arena, data):
-    for step in range(data.draw(st.integers(2, 4))):
+    for step in range(data.draw(st.integers(2, 6))):
         for p in arena.params:
             if data.draw(st.integers(0, 3)) or step == 0:
                 p.grad = None
@@ -401,7 +401,7 @@ def test_mutated_step_is_refused_whole_or_is_the_definition(arena, data):
         if step == 1 and data.draw(st.booleans()):
             for own, key in arena.state():
                 own[key] = arena.guarded(own[key])
-        for _ in range(data.draw(st.integers(0, 2)) if step else 0):
+        for _ in range(data.draw(st.integers(0, 3)) if step else 0):
             mutation = data.draw(st.sampled_from(MUTATIONS))
             arena.log.append(f"step {step}: {mutation.__name__}")
             mutation(data.draw, arena)
