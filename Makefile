@@ -93,6 +93,7 @@ browser:  ## a Chromium from the system's packages, for the browser tests, which
 peers: $(VENV)/.dev  ## what torch, timm, pytorch_optimizer and trainers ask of an optimizer, asked of ours
 	$(BIN)/python -m pytest -q -n auto tests/peers
 
-parity: $(VENV)/.dev  ## rewrite docs/parity.md and docs/comparison.md from the installed peers
+parity: $(VENV)/.dev  ## rewrite docs/parity.md, docs/comparison.md and docs/migration.md from the installed peers
 	$(BIN)/python -W ignore benchmarks/parity.py
 	$(BIN)/python -W ignore benchmarks/behaviours.py
+	$(BIN)/python -W ignore benchmarks/migration.py

@@ -93,7 +93,7 @@ ALLOWED = {
     "timm AdamW, clipped": (("clipping_threshold",), "clipping_threshold=1.0", ""),
     "timm NAdam": (("nadam",), "schedule of momentum", "m_schedule"),
     "timm SGDP, cautious": (("caution",), "caution=True", ""),
-    "timm SGDW": (("caution", "corrected_weight_decay", "max_lr_snapshot"), "'caution'", ""),
+    "timm SGDW, corrected": (("corrected_weight_decay",), "decay that shrinks with lr", ""),
     "SGD, coupled decay": (("coupled_weight_decay",), "weight decay added to the gradient", ""),
     "pytorch_optimizer AdamP, adanorm": (("adanorm",), "adanorm=True", "exp_grad_adanorm"),
     "pytorch_optimizer AdamP, fixed decay": (("fixed_decay",), "fixed_decay=True", ""),
@@ -120,6 +120,28 @@ def test_what_is_allowed_to_be_lost_is_lost_and_named_and_steps_go_on(who, caplo
         assert ours is SGDP or optimizer.state[p]["step"] == 3
     assert optimizer.param_groups[0]["lr"] == settings["lr"]
     run(optimizer, params, 2)
+
+
+def test_settings_of_a_later_version_are_refused_until_they_are_deleted():
+    other, params = trained(torch.optim.AdamW, dict(lr=0.01), 1)
+    saved = copy.deepcopy(other.state_dict())
+    saved["param_groups"][0]["lookahead"] = 5
+    optimizer = AdamP(params)
+    with pytest.raises(ValueError, match=r"it has \['lookahead'\], which Adam or AdamW of torch had not"):
+        optimizer.load_state_dict(saved, allow=("lookahead",))
+    del saved["param_groups"][0]["lookahead"]
+    optimizer.load_state_dict(saved)
+
+
+def test_names_that_are_given_to_a_state_later_match_it():
+    """AdamW of `model.parameters()` into groups by blocks, as the documents show it."""
+    other, params = trained(torch.optim.AdamW, dict(lr=0.01), 2)
+    saved = other.state_dict()
+    saved["param_groups"][0]["param_names"] = ["conv", "head", "bias"]
+    groups = [dict(params=[("bias", params[2])]), dict(params=[("head", params[1]), ("conv", params[0])])]
+    optimizer = AdamP(groups)
+    optimizer.load_state_dict(saved)
+    assert all(torch.equal(optimizer.state[p]["exp_avg"], other.state[p]["exp_avg"]) for p in params)
 
 
 def test_a_parameter_without_a_gradient_so_far_goes_on_with_the_count_of_its_group():

@@ -71,6 +71,13 @@ def _projected_buffer(group: Group) -> str | None:
     return "projections of the momentum buffer, in place (here it is never projected)"
 
 
+def _divided_decay(group: Group) -> dict[str, Any]:
+    """The decay that SGDP divides by 1 - momentum, from one that is not divided."""
+    decay, momentum = _number(group.get("weight_decay")), _number(group.get("momentum"))
+    known = isinstance(decay, (int, float)) and isinstance(momentum, (int, float))
+    return {"weight_decay": decay * (1 - momentum)} if known else {}
+
+
 def _late_dampening(group: Group) -> str | None:
     dampened = _has(group, "momentum") and _has(group, "dampening")
     return (
@@ -131,7 +138,7 @@ OF_ADAMP = (
         name="NAdamW of timm",  # AdamW with Nesterov momentum
         marks=frozenset({"betas", "caution", "maximize", "capturable"}),
         settings=_ADAM,
-        implied={"nesterov": True},
+        implied=lambda group: {"nesterov": True},
         ignored=frozenset({"max_lr_snapshot"}),
         differences=_TIMM,
     ),
@@ -188,6 +195,15 @@ OF_SGDP = (
         settings=_PROJECTED | _MOMENTUM,
         differences=(Difference(name="momentum", of=_projected_buffer, refused=False),),
         renamed={"momentum": "momentum_buffer"},
+        counts=None,
+    ),
+    Origin(
+        name="SGDW of timm",
+        marks=frozenset({"momentum", "dampening", "nesterov", "caution"}),
+        settings=frozenset({"lr", "weight_decay", "nesterov", "maximize"}) | _MOMENTUM,
+        implied=_divided_decay,
+        ignored=frozenset({"max_lr_snapshot"}),
+        differences=(*_TIMM, Difference(name="dampening", of=_late_dampening, refused=False)),
         counts=None,
     ),
     Origin(

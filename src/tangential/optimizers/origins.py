@@ -7,7 +7,7 @@ would change the trajectory is refused too, unless the caller allows it by its n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +43,7 @@ class Origin:
         name: What the log calls it.
         marks: Settings that its groups have, all of them.
         settings: Those that are taken over; what is not among them stays as the loading optimizer has it.
-        implied: Settings of ours that its rule amounts to.
+        implied: Settings of ours that the rule and the settings of a group amount to.
         ignored: Its settings that mean nothing by themselves.
         differences: What it does and ours do not.
         renamed: Keys of its state, and ours for the same.
@@ -53,20 +53,16 @@ class Origin:
     name: str
     marks: frozenset[str]
     settings: frozenset[str]
-    implied: Mapping[str, Any] = field(default_factory=dict)
+    implied: Callable[[Group], Mapping[str, Any]] = lambda group: {}
     ignored: frozenset[str] = frozenset()
     differences: tuple[Difference, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     counts: str | None = "parameter"
 
-    def differences_of(self, group: Group) -> Iterator[tuple[Difference, str]]:
-        """Everything that sets a group of this origin apart, settings without a counterpart included."""
+    def unknown(self, group: Group) -> list[str]:
+        """Settings of a group that no version of this origin has, as far as is known here."""
         known = {*self.settings, *self.ignored, *BACKENDS, *(each.name for each in self.differences)}
-        for key in [key for key in group if key not in known and not is_annotation(key)]:
-            yield _unknown(key), f"the setting {key!r}, which has no counterpart here"
-        for each in self.differences:
-            if words := each.of(group):
-                yield each, words
+        return sorted(str(key) for key in group if key not in known and not is_annotation(key))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +90,9 @@ class Source:
         """The settings to take over."""
         if self.origin is None:
             return {key: value for key, value in self.group.items() if key not in ("params", "param_names")}
-        return {key: self.group[key] for key in self.origin.settings if key in self.group} | dict(self.origin.implied)
+        return {key: self.group[key] for key in self.origin.settings if key in self.group} | dict(
+            self.origin.implied(self.group)
+        )
 
 
 def source_of(group: Group, origins: Collection[Origin], own: Collection[str], allowed: frozenset[str]) -> Source:
@@ -115,12 +113,13 @@ def source_of(group: Group, origins: Collection[Origin], own: Collection[str], a
     origin = next((each for each in origins if each.marks <= group.keys()), None)
     if origin is None:
         raise ValueError(f"its settings {sorted(map(str, group.keys() - {'params'}))} are of no optimizer that is read")
-    found = tuple(origin.differences_of(group))
+    if unknown := origin.unknown(group):
+        raise ValueError(
+            f"it has {unknown}, which {origin.name} had not when this was written (delete from its groups what changes"
+            " no step)"
+        )
+    found = tuple((each, words) for each in origin.differences if (words := each.of(group)))
     if barred := [(each.name, words) for each, words in found if each.refused and each.name not in allowed]:
         names = tuple(dict.fromkeys(name for name, _ in barred))
         raise ValueError(f"it has {'; '.join(words for _, words in barred)}. To go on without: allow={names}")
     return Source(group=group, origin=origin, lost=found, allowed=allowed)
-
-
-def _unknown(key: str) -> Difference:
-    return Difference(name=key, of=lambda group: None)
