@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 from tangential.blocks import Blocks
 from tangential.invariances import Invariances
 from tangential.invariances.parameter_names import unprefixed
-from tangential.optimizers.validation import check_parameter, is_sharded, label
+from tangential.optimizers.validation import check_parameter, is_flat, label
 
 Group = dict[str, Any]
 
@@ -170,7 +170,7 @@ def _check_used(idle: Sequence[Any]) -> None:
 
 
 def _check(p: Tensor, name: str) -> None:
-    if is_sharded(p):
+    if is_flat(p) or any(cls.__name__ == "DTensor" for cls in type(p).__mro__):
         raise ValueError(
             f"{name} is sharded (DTensor or FSDP), and Radial sums over the blocks of whole weights: use"
             " DistributedDataParallel, or leave the weight to the base with blocks=None"
