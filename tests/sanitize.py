@@ -25,7 +25,9 @@ def restart_with_sanitizer() -> int:
     asked = [[COMPILER, f"-print-file-name={name}"] for name in ("libasan.so", "libstdc++.so.6")]
     found = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() for command in asked]
     settings = dict(LD_PRELOAD=" ".join(found), ASAN_OPTIONS="detect_leaks=0", PYTHONMALLOC="malloc")
-    return subprocess.run([sys.executable, __file__, *sys.argv[1:]], env={**os.environ, **settings}, check=False).returncode
+    return subprocess.run(
+        [sys.executable, __file__, *sys.argv[1:]], env={**os.environ, **settings}, check=False
+    ).returncode
 
 
 def main() -> int:

@@ -34,6 +34,14 @@ def test_step_time_measures_writes_and_draws(tmp_path):
     assert records["training"] and records["machine"]["cpu"]
 
 
+def test_radial_measures_and_writes(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "radial.py"), "--quick", "--out", str(tmp_path)]
+    printed = subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    records = json.loads((tmp_path / "radial.json").read_text())
+    assert all(r["seconds"] > 0 and r["ratio"] > 0 for r in records)
+    assert printed.stdout.decode().count("\n| 1 |") == len(records) > 10
+
+
 def test_telemetry_measures_and_writes(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "telemetry.py"), "--quick", "--out", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

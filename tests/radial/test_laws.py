@@ -34,7 +34,9 @@ POLICIES = {
 }
 OF_DECAY = ("cautious decay", "corrected decay")
 every_policy = pytest.mark.parametrize("policy", POLICIES)
-every_blocks = pytest.mark.parametrize("blocks", BLOCKS)
+every_blocks = pytest.mark.parametrize(  # with every base a minute together
+    "blocks", [name if name == "rows" else pytest.param(name, marks=pytest.mark.slow) for name in BLOCKS]
+)
 
 
 def makes_sense(policy, base):

@@ -346,5 +346,13 @@ def test_steps_can_be_compiled():
     torch.testing.assert_close(train(optimizer, model, 3), train(other, twin, 3))
 
 
+def test_the_wrappers_step_can_be_compiled():
+    """In pieces: what surrounds the base's step breaks the graph."""
+    model, twin = net(), net()
+    optimizer, other = wrapped(model), wrapped(twin)
+    plain, other.step = train(optimizer, model, 3), torch.compile(other.step, backend="eager")
+    torch.testing.assert_close(plain, train(other, twin, 3))
+
+
 def test_it_is_printed_with_policy_and_base():
     assert repr(AdamH([torch.ones(2, 2)])).startswith("AdamH (Fix(radius=None) over AdamW (")
