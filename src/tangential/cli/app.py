@@ -32,6 +32,7 @@ COMMANDS = (
     "report",
     "doctor",
     "compare",
+    "comparisons",
     "inspect",
     "sweep",
     "theory",

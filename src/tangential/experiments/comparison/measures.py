@@ -14,6 +14,8 @@ from tangential.experiments.runs.folder import RunFolder
 from tangential.invariances import Invariances
 from tangential.telemetry.json_lines import json_lines
 
+Values = Sequence[float] | np.ndarray
+
 
 @dataclass(frozen=True)
 class Reached:
@@ -57,7 +59,7 @@ def middle(values: Iterable[float]) -> float:
     return median(found) if found and found[len(found) // 2] < inf else inf if found else nan
 
 
-def probability_of_improvement(ours: Sequence[float], theirs: Sequence[float], *, sign: int = 1) -> float:
+def probability_of_improvement(ours: Values, theirs: Values, *, sign: int = 1) -> float:
     """How often a run of ours scores better than one of theirs, whatever their seeds; a tie counts half.
 
     Examples:
