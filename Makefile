@@ -13,7 +13,7 @@ TORCH_INDEX  ?= $(shell [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/d
 INSTALL       = -m pip install $(addprefix --extra-index-url ,$(TORCH_INDEX))
 PINNED        = $(INSTALL) --constraint constraints.txt
 
-.PHONY: install demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity peers browser
+.PHONY: install demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity peers stacks browser
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -51,7 +51,7 @@ test-newest:  ## the test suite with the newest of every dependency, in .venv-ne
 
 lock: $(VENV)/bin/python  ## refresh constraints.txt: the newest versions that pyproject.toml allows, for every platform
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra stacks --universal --python-version 3.10 --upgrade \
 	  --no-annotate --quiet --custom-compile-command "make lock" --output-file constraints.txt
 
 lint: $(VENV)/.dev
@@ -92,6 +92,12 @@ browser:  ## a Chromium from the system's packages, for the browser tests, which
 
 peers: $(VENV)/.dev  ## what torch, timm, pytorch_optimizer and trainers ask of an optimizer, asked of ours
 	$(BIN)/python -m pytest -q -n auto tests/peers
+
+stacks:  ## run and test the example of every trainer, the heavy ones too, in .venv-stacks; rewrites docs/trainers.md
+	$(PYTHON) -m venv .venv-stacks
+	.venv-stacks/bin/python $(PINNED) -e '.[dev,stacks]'
+	.venv-stacks/bin/python benchmarks/stacks.py
+	.venv-stacks/bin/python -m pytest -q -n auto tests/stacks
 
 parity: $(VENV)/.dev  ## rewrite docs/parity.md, docs/comparison.md and docs/migration.md from the installed peers
 	$(BIN)/python -W ignore benchmarks/parity.py

@@ -19,7 +19,7 @@ RANKS = [
     {"backends"},
     {"sharding"},
     {"optimizers", "invariances"},
-    {"telemetry", "experiments.settings", "experiments.task", "experiments.templates"},
+    {"telemetry", "timm", "experiments.settings", "experiments.task", "experiments.templates"},
     {"paper", "radial", "experiments.runs"},
     {"experiments.nets", "experiments.data"},
     {"experiments.tasks", "experiments.training"},
@@ -38,6 +38,7 @@ OPTIONAL += (
     "optuna",
     "scipy",
     "tensorboard",
+    "timm",
     "transformers",
     "wandb",
 )

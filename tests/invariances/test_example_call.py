@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+import types
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -306,3 +307,22 @@ def test_analysis_needs_torch_alone():
     code = "import sys; import tangential.invariances; print('rich' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"
+
+
+def test_keras_layers_are_called_in_the_mode_of_the_analysis(monkeypatch):
+    """Without the argument they run for inference outside of Keras's own `fit`, and no normalisation is left."""
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+
+        def forward(self, x, training=False):
+            self.norm.train(training)
+            return self.norm(self.conv(x))
+
+    x = torch.randn(4, 3, 8, 8)
+    assert find_invariances(Layer(), x)["conv.weight"] is None
+    monkeypatch.setitem(sys.modules, "keras", types.SimpleNamespace(Layer=Layer))
+    assert find_invariances(Layer(), x)["conv.weight"] == Blocks()
+    assert find_invariances(Layer(), x, training=False)["conv.weight"] is None

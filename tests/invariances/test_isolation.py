@@ -119,3 +119,36 @@ def test_the_same_seed_gives_the_same_answer():
 def test_a_copy_of_the_model_gets_the_same_answer():
     model, x = small(), pictures()
     assert find_invariances(copy.deepcopy(model), x).to_json() == find_invariances(model, x).to_json()
+
+
+class Renamed(nn.Module):
+    """Names of parameters are new in every copy, as those of Keras layers are."""
+
+    def __init__(self, copies=0):
+        super().__init__()
+        self.copies = copies
+        self.norm = nn.BatchNorm1d(4)
+        self.weights = nn.ParameterDict({f"kernel_{copies}": nn.Parameter(torch.randn(4, 3))})
+
+    def forward(self, x):
+        return self.norm(nn.functional.linear(x, *self.weights.parameters()))
+
+    def __deepcopy__(self, memo):
+        copied = Renamed(self.copies + 1)
+        copied.load_state_dict(dict(zip(copied.state_dict(), self.state_dict().values(), strict=True)))
+        return copied
+
+
+def test_a_copy_with_other_names_is_analysed_under_the_models():
+    model = Renamed()
+    found = find_invariances(model, torch.randn(8, 3))
+    assert list(found) == [name for name, _ in model.named_parameters()]
+    assert found["weights.kernel_0"] == Blocks()
+    assert len(found.param_groups(model)) == 2
+
+
+def test_a_copy_that_is_another_model_is_refused():
+    model = Renamed()
+    model.__class__ = type("Other", (Renamed,), {"__deepcopy__": lambda self, memo: nn.Linear(3, 4)})
+    with pytest.raises(ValueError, match=r"copy\.deepcopy makes another model of this Other"):
+        find_invariances(model, torch.randn(8, 3))

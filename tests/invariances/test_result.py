@@ -10,7 +10,7 @@ import torch
 from torch import distributed, nn
 
 from support.zoo import GPT, tokens
-from tangential import SGDP, AdamP, Blocks
+from tangential import SGDP, AdamP, Blocks, watch
 from tangential.invariances import Invariances, find_invariances
 from tangential.invariances.parameter_names import collapsed, matching, unprefixed
 from tangential.invariances.verdicts import Absorber, Verdict
@@ -295,6 +295,62 @@ def test_patterns_stand_for_exactly_their_names():
 def test_names_lose_wrappers_only():
     assert unprefixed("module.a._orig_mod.modules.0.weight") == "a.modules.0.weight"
     assert matching("a.*", ["module.a.w", "b.a.w"]) == ["module.a.w"]
+
+
+def test_a_name_that_could_be_two_weights_is_refused():
+    """A submodule may be called like a wrapper's prefix."""
+    found = Invariances([Verdict("a.w", (2, 2), "channel", Blocks()), Verdict("a.module.w", (2, 2), "none")])
+    assert found["a.w"] == Blocks() and found["a.module.w"] is None
+    for refused in (lambda: found["module.a.w"], lambda: found.__setitem__("module.a.w", None)):
+        with pytest.raises(KeyError, match=r"could be 'a\.module\.w' or 'a\.w'"):
+            refused()
+    assert found["a.w"] == Blocks()
+
+
+def test_weights_that_were_one_when_analysed_are_not_merged():
+    found = Invariances([Verdict("0.weight", (3, 3), "channel", Blocks())], aliases={"1.weight": "0.weight"})
+    untied = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    with pytest.raises(ValueError, match=r"'1\.weight' of the model is '0\.weight' in the answer, and so is another"):
+        found.param_groups(untied)
+    untied[1].weight = untied[0].weight
+    assert members(found.param_groups(untied)) == {"0.weight"}
+
+
+@pytest.mark.parametrize("prefix", ["module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module"])
+@pytest.mark.parametrize("inner", ["{}.weight", "{}._checkpoint_wrapped_module.weight"])
+def test_a_wrappers_prefix_means_the_same_weight_everywhere(prefix, inner, answer):
+    """Groups, overrides, patterns, parts, telemetry and what does not decay."""
+    model, found = answer
+    name = f"{prefix}.{inner.format(0)}"
+    assert found[name] == found["0.weight"] and list(found.select(name)) == ["0.weight"]
+    wrapped = nn.ModuleDict({prefix: model})
+    assert members(found.param_groups(wrapped, no_decay=name, weight_decay=0.1)) == set(dict(model.named_parameters()))
+    groups = found.param_groups(wrapped, no_decay=[f"{prefix}.0.*"], weight_decay=0.1)
+    assert all(("0.weight" in group["param_names"]) <= (group["weight_decay"] == 0) for group in groups)
+    telemetry = watch(AdamP(groups), names=wrapped.named_parameters(), invariances=found)
+    kinds = {weight.name: weight.kind for weight in telemetry._watch_list.weights()}
+    assert kinds[f"{prefix}.0.weight"] == "channel"
+    copy = Invariances.from_json(found.to_json())
+    copy[f"{prefix}.0.*"] = None
+    assert copy["0.weight"] is None and copy["3.weight"] is not None
+
+
+def test_a_name_that_matches_nothing_is_an_error_everywhere(answer):
+    model, found = answer
+    optimizer = AdamP(found.param_groups())
+    for refused in (
+        lambda: found["nowhere"],
+        lambda: found.__setitem__("nowhere", None),
+        lambda: found.__setitem__("nowhere.*", None),
+        lambda: found.select("nowhere.*"),
+        lambda: found.explain("nowhere"),
+        lambda: found.param_groups(no_decay="nowhere.*"),
+        lambda: found.param_groups(nn.ModuleDict({"nowhere": model})),
+        lambda: watch(optimizer, invariances={"nowhere": None}),
+        lambda: watch(optimizer, names={"nowhere": nn.Parameter(torch.ones(2, 2))}),
+    ):
+        with pytest.raises((KeyError, ValueError), match=r"nowhere|names has none"):
+            refused()
 
 
 def test_rich_draws_the_same_lines():

@@ -114,3 +114,38 @@ def test_transformers_is_watched(tmp_path):
     found = read_records(tmp_path / "telemetry.jsonl")
     assert [(x["step"], x["epoch"]) for x in found] == [(2, 0), (4, 0), (6, 1)]
     assert all(list(x["weights"]) == ["net.weight"] and x["weights"]["net.weight"]["angle"] > 0 for x in found)
+
+
+def test_transformers_keeps_the_state_of_telemetry_in_its_checkpoint(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    from tangential.telemetry.transformers import TelemetryCallback
+
+    callback = TelemetryCallback(every=2)
+    arguments = transformers.TrainingArguments(str(tmp_path))
+    net = torch.nn.Linear(4, 3)
+    optimizer = AdamP(net.parameters(), lr=0.1)
+    state, control = transformers.TrainerState(), transformers.TrainerControl()
+    callback.on_train_begin(arguments, state, control, model=net, optimizer=optimizer)
+    for _ in range(4):
+        net(torch.ones(2, 4)).sum().backward()
+        optimizer.step()
+    callback.on_step_end(arguments, state, control)
+    assert not state.stateful_callbacks, "nothing is about to be saved"
+    state.global_step, control.should_save = 4, True
+    callback.on_step_end(arguments, state, control)
+    state.save_to_json(tmp_path / "state.json")
+
+    loaded = transformers.TrainerState.load_from_json(tmp_path / "state.json")
+    again = TelemetryCallback(every=2)
+    again.on_train_begin(arguments, loaded, control, model=net, optimizer=optimizer)
+    assert again.state_dict() == callback.state_dict() and again.state_dict()["records"] == 2
+
+    loaded.global_step = 6  # saved in another way than through the callback: only the step is known
+    later = TelemetryCallback(every=2)
+    later.on_train_begin(arguments, loaded, control, model=net, optimizer=optimizer)
+    assert (later.telemetry.step, later.state_dict()["records"]) == (6, 0)
+    given = TelemetryCallback(every=2)
+    given.load_state_dict({**callback.state_dict(), "step": 3})
+    given.on_train_begin(arguments, loaded, control, model=net, optimizer=optimizer)
+    assert given.telemetry.step == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,11 +56,19 @@ class ExampleCall:
 
     def _run(self, model: nn.Module) -> Any:
         args, kwargs = _fresh((self.args, dict(self.kwargs)))
-        return model(*args, **kwargs) if self.forward is None else self.forward(model, *args, **kwargs)
+        if self.forward is not None:
+            return self.forward(model, *args, **kwargs)
+        return model(*args, **{**_mode(model), **kwargs})
 
     def __str__(self) -> str:
         words = [_word(value) for value in self.args] + [f"{name}={_word(v)}" for name, v in self.kwargs.items()]
         return f"model({', '.join(words)})" if self.forward is None else f"forward({', '.join(['model', *words])})"
+
+
+def _mode(model: nn.Module) -> dict[str, bool]:
+    """The mode as an argument, for Keras layers: without it, they run for inference outside of Keras's own `fit`."""
+    keras = sys.modules.get("keras")
+    return {"training": model.training} if keras is not None and isinstance(model, keras.Layer) else {}
 
 
 _CACHE_ENTRY = re.compile(r"(^|_)(caches?|past|mems|kv)(_|$)")

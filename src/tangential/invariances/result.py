@@ -93,11 +93,12 @@ class Invariances(Mapping[str, "Blocks | None"]):
         """The part of the answer whose names match a shell pattern and whose kind is `kind`, if that is given.
 
         Raises:
+            KeyError: The pattern matches no parameter.
             ValueError: There is no such kind.
         """
         if kind is not None and kind not in KINDS:
             raise ValueError(f"kind={kind!r}: must be one of {', '.join(KINDS)}")
-        names = [n for n in matching(pattern, self._verdicts) if kind in (None, self._verdicts[n].kind)]
+        names = [n for n in self._names(pattern) if kind in (None, self._verdicts[n].kind)]
         part = Invariances([self._verdicts[name] for name in names], notes=self.notes)
         part._weights = {name: self._weights[name] for name in names if name in self._weights}
         part._aliases = {alias: name for alias, name in self._aliases.items() if name in part}
@@ -183,19 +184,22 @@ class Invariances(Mapping[str, "Blocks | None"]):
             return name
         if name in self._aliases:
             return self._aliases[name]
-        bare = {unprefixed(known): self._aliases.get(known, known) for known in (*self._aliases, *self._verdicts)}
-        if unprefixed(name) in bare:
-            return bare[unprefixed(name)]
+        alike = {
+            self._aliases.get(n, n) for n in (*self._aliases, *self._verdicts) if unprefixed(n) == unprefixed(name)
+        }
+        if len(alike) == 1:
+            return alike.pop()
+        if alike:
+            raise KeyError(f"{name!r} could be {' or '.join(map(repr, sorted(alike)))}; write it as the model has it")
         raise KeyError(f"no parameter {name!r}; the names are {_some(self._verdicts)}")
 
     def _names(self, pattern: str) -> list[str]:
-        try:
+        if pattern in self._verdicts or not set(pattern) & set("*?["):
             return [self._resolved(pattern)]
-        except KeyError:
-            known = dict.fromkeys(self._aliases.get(name, name) for name in matching(pattern, (*self, *self._aliases)))
-            if not known:
-                raise KeyError(f"{pattern!r} matches no parameter; the names are {_some(self._verdicts)}") from None
-            return list(known)
+        known = dict.fromkeys(self._aliases.get(name, name) for name in matching(pattern, (*self, *self._aliases)))
+        if not known:
+            raise KeyError(f"{pattern!r} matches no parameter; the names are {_some(self._verdicts)}")
+        return list(known)
 
     def _parameters(self) -> dict[str, Tensor]:
         alive = {name: weight for name, reference in self._weights.items() if (weight := reference()) is not None}
@@ -208,8 +212,11 @@ class Invariances(Mapping[str, "Blocks | None"]):
         for name, weight in model.named_parameters():
             try:
                 known = self.verdict(name)
-            except KeyError:
-                raise ValueError(f"parameter {name!r} of the model was not analysed; analyse this model") from None
+            except KeyError as error:
+                why = f"parameter {name!r} of the model was not analysed ({error.args[0]}); analyse this model"
+                raise ValueError(why) from None
+            if known.name in found:
+                raise ValueError(f"parameter {name!r} of the model is {known.name!r} in the answer, and so is another")
             if tuple(weight.shape) != known.shape:
                 raise ValueError(f"parameter {name!r} has shape {tuple(weight.shape)}, but {known.shape} was analysed")
             found[known.name] = weight

@@ -17,8 +17,13 @@ from typing import Any
 
 from torch import Tensor
 from torch.nn import Parameter
+from torch.serialization import add_safe_globals
 
 from tangential.blocks import Blocks
+
+# Our state dicts have plain values; an optimizer around ours that saves its groups itself, as
+# ZeroRedundancyOptimizer does, saves the Blocks in them, and `torch.load` is to read these too.
+add_safe_globals([Blocks])
 
 
 @dataclass(frozen=True)

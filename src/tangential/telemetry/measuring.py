@@ -10,6 +10,7 @@ Weights of SGDP and AdamP that the limit does not let copy whole are predicted, 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -99,10 +100,16 @@ class Measurement:
         for snapshot in self._snapshots:
             if not snapshot.has_stepped:
                 continue
-            measured = snapshot.sums(self._optimizer.state.get(snapshot.weight.tensor) or {})
+            measured = snapshot.sums(_states(self._optimizer).get(snapshot.weight.tensor) or {})
             prediction = self._predictions.get(id(snapshot.weight))
             found.append(measured if prediction is None else _either(prediction, measured))
         return found
+
+
+def _states(optimizer: Optimizer) -> Mapping[Tensor, dict[str, Any] | None]:
+    """The state that is stepped: ZeroRedundancyOptimizer has it in `optim`, and none of its own until one is loaded."""
+    inner = getattr(optimizer, "optim", None)
+    return inner.state if isinstance(inner, Optimizer) else optimizer.state
 
 
 def _either(prediction: Prediction, measured: BlockSums) -> BlockSums:

@@ -80,7 +80,7 @@ def float64_copy(model: nn.Module) -> nn.Module:
     """A deep copy of `model` in float64, in training mode if the whole model was in evaluation mode.
 
     Raises:
-        ValueError: The model holds something that Python cannot copy.
+        ValueError: The model holds something that Python cannot copy, or its own way to copy makes another model.
         MemoryError: The copy, 8 bytes per parameter, does not fit.
     """
     memo: dict[int, Any] = {id(p): float64_twin(p) for p in model.parameters() if _plain(p)}
@@ -94,10 +94,28 @@ def float64_copy(model: nn.Module) -> nn.Module:
             f"find_invariances works on a copy, and {type(model).__name__} cannot be copied ({error}); "
             "leave out what holds open files, locks or processes and try again"
         ) from error
+    _rename(twin, model)
     if not twin.training:
         with contextlib.suppress(NotImplementedError):  # a graph of torch.export has one mode only
             twin.train()
     return twin
+
+
+def _rename(twin: nn.Module, model: nn.Module) -> None:
+    """Give the parameters of the copy the names they have in the model: Keras copies through a file format and renames.
+
+    Raises:
+        ValueError: They are not the same parameters in the same order.
+    """
+    for copied, own in zip(twin.modules(), model.modules(), strict=False):
+        if copied._parameters.keys() != own._parameters.keys() and len(copied._parameters) == len(own._parameters):
+            copied._parameters = dict(zip(own._parameters, copied._parameters.values(), strict=True))
+    shapes, wanted = ([(name, p.shape) for name, p in each.named_parameters()] for each in (twin, model))
+    if shapes != wanted:
+        raise ValueError(
+            f"find_invariances works on a copy, and copy.deepcopy makes another model of this {type(model).__name__}:"
+            f" {next((a for a in wanted if a not in shapes), wanted[:1])} is not in it. Analyse the module inside of it"
+        )
 
 
 class Float64Copies(TorchFunctionMode):
