@@ -13,7 +13,7 @@ TORCH_INDEX  ?= $(shell [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/d
 INSTALL       = -m pip install $(addprefix --extra-index-url ,$(TORCH_INDEX))
 PINNED        = $(INSTALL) --constraint constraints.txt
 
-.PHONY: install demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity peers stacks browser
+.PHONY: install demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity peers stacks release browser
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -89,6 +89,14 @@ browser:  ## a Chromium from the system's packages, for the browser tests, which
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \
 	  || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y chromium; } \
 	  || echo "no Chromium here, and it cannot be installed: the browser tests will be skipped"
+
+release:  ## sdist and one wheel with all kernels in dist/, checked in clean environments
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet build twine cyclonedx-bom
+	rm -rf dist
+	TANGENTIAL_KERNELS=all .venv-release/bin/python -m build --outdir dist
+	.venv-release/bin/twine check --strict dist/*
+	.venv-release/bin/python tests/release.py dist
 
 peers: $(VENV)/.dev  ## what torch, timm, pytorch_optimizer and trainers ask of an optimizer, asked of ours
 	$(BIN)/python -m pytest -q -n auto tests/peers

@@ -38,7 +38,8 @@ class KernelHook(BuildHookInterface):
         """Compile; a failure is told, and costs speed only, unless a wheel for everyone was asked for."""
         kernels = _kernels()
         try:
-            made = kernels.build_all(kernels.TARGETS if EVERYWHERE else [kernels.host()], self._command(kernels))
+            targets = kernels.TARGETS if EVERYWHERE else [kernels.host()]
+            made = kernels.build_all(targets, self._command(kernels), strip=version != "editable")
         except (OSError, subprocess.CalledProcessError) as error:
             if EVERYWHERE:
                 raise

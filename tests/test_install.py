@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import tangential
 from support.paths import ROOT
 from tangential.kernels import build
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 BACKEND = [
     pytest.importorskip(name, reason="builds the package; offline it must be here")
-    for name in ("hatchling", "editables")
+    for name in ("hatchling", "editables", "hatch_fancy_pypi_readme")
 ]
 SOURCES = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
 needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="no C compiler here")
@@ -133,3 +134,8 @@ def test_installed_package_holds_every_file_of_the_sources(installed):
     python = found["place"] / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     for command in (("-m", "tangential", "recipes"), ("-c", page)):
         run(python, *command, PYTHONPATH="")
+
+
+def test_the_citation_names_this_version():
+    written = next(line for line in (ROOT / "CITATION.cff").read_text().splitlines() if line.startswith("version:"))
+    assert written.split()[1] == tangential.__version__

@@ -88,8 +88,13 @@ def zig() -> list[str]:
     return [sys.executable, "-m", "ziglang", "cc"]
 
 
-def build(target: str, command: list[str]) -> list[Path]:
+def build(target: str, command: list[str], strip: bool = False) -> list[Path]:
     """Compile the files of a platform; returns them.
+
+    Args:
+        target: One of `TARGETS`.
+        command: The compiler.
+        strip: Whether to leave out the names of what is inside, which tests and debuggers read.
 
     Raises:
         OSError: The compiler cannot be run.
@@ -103,7 +108,9 @@ def build(target: str, command: list[str]) -> list[Path]:
         if variant == AVX2:
             flags.append("-mcpu=x86_64_v3" if crossing else "-march=x86-64-v3")
         if crossing:
-            flags += ["-target", TARGETS[target], "-s"]
+            flags += ["-target", TARGETS[target]]
+        if strip and (crossing or not target.startswith("darwin")):  # whose own linker knows no such flag
+            flags.append("-s")
         path = library(target, variant)
         unfinished = path.with_suffix(f".{os.getpid()}")
         subprocess.run([*command, *flags, str(SOURCES / "step.c"), "-o", str(unfinished)], check=True)
@@ -112,9 +119,9 @@ def build(target: str, command: list[str]) -> list[Path]:
     return made
 
 
-def build_all(targets: Iterable[str], command: list[str]) -> list[Path]:
+def build_all(targets: Iterable[str], command: list[str], strip: bool = False) -> list[Path]:
     """Compile the files of platforms, and remove those of older sources."""
-    made = [path for target in targets for path in build(target, command)]
+    made = [path for target in targets for path in build(target, command, strip)]
     for path in FOLDER.iterdir():
         if digest() not in path.name:
             path.unlink(missing_ok=True)  # another process may clean up too
