@@ -4,7 +4,7 @@
 
 Each environment takes the wheel for everyone with the newest torch, and nothing else; the oldest Python has one with
 the oldest supported torch, too. One more builds the source distribution where no compiler is found. In each, a step of
-both optimizers is taken, and the kernel must be there and step it; where none could be built, the warning must be seen and
+both optimizers is taken. The kernel must be there and step it; where none could be built, the warning must be seen and
 the step be right. Last, a bill of materials is written beside the files.
 """
 
