@@ -32,6 +32,7 @@ install: $(VENV)/.dev  ## everything that the other targets need, in .venv
 
 demo: $(VENV)/.recipes  ## train a small net on real digits with SGD, SGDP, AdamW and AdamP, and show what happened
 	$(BIN)/tangential train digits --seeds 5 --out runs/digits
+	@echo "Next, in this shell:  . $(BIN)/activate  and  tangential report runs/digits --serve"
 
 test: $(VENV)/.dev  ## the test suite, doctests included
 	$(BIN)/python -m pytest -q -n auto

@@ -1,6 +1,8 @@
 import io
 import json
+import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from rich.console import Console
 from tangential.cli import app as cli
 from tangential.cli import recipes as listing
 from tangential.cli import train
+from tangential.cli.options import RECIPES as RECIPE_NAMES
 from tangential.cli.progress import Display
 from tangential.experiments.recipes import RECIPES, digits
 from tangential.experiments.recipes.jobs import jobs
@@ -206,17 +209,48 @@ def test_report_of_no_runs_is_one_line_and_code_2(tangential, tmp_path, name):
 def test_recipes_are_listed(tangential):
     code, out, _ = tangential("recipes")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(RECIPES)
+    names = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert sorted(names) == sorted(RECIPES)
+
+
+def listed(tangential, *arguments):
+    code, out, err = tangential("recipes", "--json", *arguments)
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def test_recipes_are_filtered_by_task_paper_and_data(tangential, monkeypatch, tmp_path):
+    monkeypatch.setenv("TANGENTIAL_DATA", str(tmp_path))
+    assert list(listed(tangential, "--ready")) == ["digits"]
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"")
+    assert "mnist-small" in listed(tangential, "--ready") and "imagenet9" not in listed(tangential, "--ready")
+    assert {entry["task"] for entry in listed(tangential, "--task", "audio").values()} == {"Audio"}
+    assert set(listed(tangential, "--paper")) == {name for name, recipe in RECIPES.items() if recipe.paper}
+    assert tangential("recipes", "--task", "autio")[0] == 2
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_recipes_fit_a_terminal(monkeypatch, columns):
+    screen = Console(file=io.StringIO(), force_terminal=True, no_color=True, width=columns)
+    monkeypatch.setattr(listing, "console", lambda: screen)
+    listing.recipes(task=None, paper=False, ready=False, as_json=False)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", screen.file.getvalue()).splitlines()
+    assert all(len(line.rstrip()) <= columns for line in lines)
+    assert all(any(line.strip().startswith(name) for line in lines) for name in RECIPES)
 
 
 def test_listing_of_the_recipes_is_the_generated_one():
-    assert listing.LISTING.read_text() == listing.generated(), "run the command in tangential.cli.recipes"
+    assert RECIPE_NAMES.read_text() == listing.generated(), "run the command in tangential.cli.recipes"
 
 
 HEAVY = {"torch", "matplotlib", "numpy", "plotly", "lightning", "jinja2", "optuna"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], ["recipes"], ["recipes", "--help"], ["nope"]])
+LIGHT = [["--help"], [], ["--version"], ["recipes"], ["nope"], *([name, "--help"] for name in cli.COMMANDS)]
+
+
+@pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
 def test_what_needs_no_library_loads_none(arguments):
     code = "import sys; from tangential.__main__ import main\ntry: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
@@ -241,6 +275,57 @@ def test_help_of_every_command_begins_with_its_line_in_the_list(tangential, name
     assert (code, err) == (0, "")
     first = " ".join(out.split("\n\n")[1].split())
     assert first and f" {name} {first}" in " ".join(listed.split())
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_help_has_examples_that_its_command_takes(tangential, name):
+    _, out, _ = tangential(name, "--help")
+    examples = [line.strip() for line in out[out.index("Examples:") :].splitlines()[1:]]
+    assert examples
+    for example in examples:
+        program, command, *arguments = shlex.split(example)
+        assert (program, command) == ("tangential", name)
+        options = [each for each in arguments if each.startswith("--")]
+        assert all(f"  {option} " in out for option in options), example
+    assert "<int" not in out and "<float" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["trian"], "train"),
+        (["train", "digts"], "digits"),
+        (["train", "digits", "optimizers.sgdpp.lr=1"], "sgdp"),
+        (["train", "digits", "optimizers.sgdp.lrr=1"], "lr"),
+        (["train", "digits", "epoch=1"], "epochs"),
+        (["train", "digits", "--only", "adampp"], "adamp"),
+        (["train", "digits", "--seed", "1"], "--seeds"),
+        (["sweep", "digist"], "digits"),
+        (["doctor", "torchvision:resnet51"], "resnet"),
+    ],
+)
+def test_mistyped_names_are_answered_with_the_closest(tangential, arguments, meant):
+    code, out, err = tangential(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search(rf"[Dd]id you mean '?{meant}", err) or f"Possible options: {meant}" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("tangential tr", "train"), ("tangential train shakespeare-txl-", "shakespeare-txl-wn")],
+)
+def test_shell_completion_knows_commands_and_recipes(words, completed):
+    asked = {"_TANGENTIAL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    code = "import sys; sys.argv = ['tangential']; from tangential.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
+    assert done.stdout.split() == [completed]
+
+
+def test_no_color_and_dumb_terminals_get_plain_text(tmp_path):
+    command = [sys.executable, "-m", "tangential", "recipes"]
+    for setting in ({"NO_COLOR": "1"}, {"TERM": "dumb"}, {}):
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **setting}, check=True)
+        assert "\x1b" not in done.stdout
 
 
 def test_help_names_the_commands(tangential):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tangential.cli import attack as command
+from tangential.cli.signatures import attack as command
 from tangential.experiments.recipes import choose
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.training.fit import fit
@@ -29,7 +29,7 @@ def test_the_accuracy_is_the_mean_over_as_many_images_as_asked(run, monkeypatch,
 
     monkeypatch.setattr(command, "robust_accuracy", half)
     monkeypatch.setattr(command, "BATCH", 4)
-    command.attack(run.path, count=6, version=command.Version.plus)
+    command.attack(run.path, count=6, version="plus")
     assert seen == [(4, "linf", "plus", False), (2, "linf", "plus", False)]
     assert "robust accuracy 50.00 % of 6 images" in capsys.readouterr().out
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-import typer
 from rich.console import Console
 
-from tangential.cli.options import THREADS, Debug, Smoke, Threads, command_line, path
+from tangential.cli.options import command_line
 from tangential.cli.stage_progress import StageProgress
 from tangential.cli.terminal import console, print_line, print_table
 from tangential.cli.workers import Workers, processes
@@ -33,42 +32,23 @@ Stage = Literal["register", "tune", "retrain", "test", "report"]
 
 
 def compare(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `tangential recipes`.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[FIELD=RANGE]...", help="Search space, 'optimizers.*.lr=1e-3..1', and settings: epochs=5."
-        ),
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(metavar="OPTIMIZER", help="Compare this projected optimizer alone; may be repeated."),
-    ] = None,
-    against: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SETTING=VALUE", help="And with this variant of it: wd_ratio=1, blocks=none; may be repeated."
-        ),
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(metavar="MINUTES", help="Fit the number of trials to this time.")
-    ] = None,
-    trials: Annotated[int | None, typer.Option(help="Most trials of each optimizer; 25.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Fresh seeds of the retrained runs; 8.")] = None,
-    tuning_seeds: Annotated[int | None, typer.Option(help="Seeds of each trial; 1.")] = None,
-    held_out: Annotated[
-        float | None, typer.Option(help="Share of the training data that trials are scored on; 0.2.")
-    ] = None,
-    margin: Annotated[
-        float | None, typer.Option(help="Difference that does not matter, as shown; the recipe's.")
-    ] = None,
-    stage: Annotated[Stage | None, typer.Option(help="Run this stage alone; all of them.")] = None,
-    out: Annotated[Path | None, typer.Option(parser=path, help="Folder of all runs; runs/RECIPE-compare.")] = None,
-    smoke: Smoke = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the runs; one for each CPU.")] = None,
-    threads: Threads = THREADS,
-    worker: Annotated[bool, typer.Option(hidden=True, help="Train, beside the command that started this.")] = False,
-    debug: Debug = False,
+    *,
+    recipe: str,
+    settings: list[str] | None,
+    only: list[str] | None,
+    against: list[str] | None,
+    budget: float | None,
+    trials: int | None,
+    seeds: int | None,
+    tuning_seeds: int | None,
+    held_out: float | None,
+    margin: float | None,
+    stage: Stage | None,
+    out: Path | None,
+    smoke: bool,
+    workers: int | None,
+    threads: int,
+    worker: bool,
 ) -> None:
     """Tune baseline and projected optimizers alike, retrain them from fresh seeds, and judge.
 

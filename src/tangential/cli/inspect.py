@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 from rich.console import Console
 
-from tangential.cli.options import Debug, path
 from tangential.cli.terminal import console, print_line, table
 from tangential.experiments.runs.files import make_folder, replace_text
 from tangential.experiments.viewers.cosine_test import CosineRecord, cosine_records
 from tangential.experiments.viewers.inspection_page import save
-from tangential.experiments.viewers.model_spec import FORMS, load, parse_settings, parse_shape
+from tangential.experiments.viewers.model_spec import load, parse_settings, parse_shape
 from tangential.invariances import find_invariances
 
 
-def inspect(
-    model: Annotated[str, typer.Argument(help=FORMS)],
-    settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Arguments of the model: num_classes=10")
-    ] = None,
-    batch: Annotated[str | None, typer.Option(help="Shape of the example batch: 8x3x224x224, or 2x24 tokens.")] = None,
-    against_cosine: Annotated[
-        int, typer.Option(metavar="STEPS", min=0, help="Train for so many steps; show where the cosine test disagrees.")
-    ] = 0,
-    out: Annotated[Path, typer.Option(parser=path, help="Folder of the JSON file and the HTML page.")] = Path(
-        "inspected"
-    ),
-    debug: Debug = False,
-) -> None:
+def inspect(*, model: str, settings: list[str] | None, batch: str | None, against_cosine: int, out: Path) -> None:
     """Find the scale-invariant weights of a model: print a table, write JSON and a page."""
     shape = parse_shape(batch) if batch else None
     torch.manual_seed(0)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 
-from tangential.cli.options import THREADS, Debug, path
+from tangential.cli.options import THREADS
 from tangential.cli.terminal import console, print_line
 from tangential.experiments.runs.files import make_folder
 from tangential.experiments.runs.folder import RunFolder
@@ -20,18 +18,7 @@ from tangential.experiments.viewers.trained_model import trained
 PAGE = "neighbours.html"
 
 
-def neighbours(
-    run: Annotated[
-        Path, typer.Argument(parser=path, metavar="RUN", help="A run folder: runs/omniglot-proxy-anchor/adamp-seed0")
-    ],
-    count: Annotated[int, typer.Option(min=1, help="How many queries to show.")] = 12,
-    nearest: Annotated[int, typer.Option(min=1, help="How many neighbours of each.")] = 8,
-    wrong: Annotated[bool, typer.Option("--wrong", help="Only queries whose nearest neighbour is wrong.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(parser=path, help=f"The page; {PAGE} in the run folder if not given.")
-    ] = None,
-    debug: Debug = False,
-) -> None:
+def neighbours(*, run: Path, count: int, nearest: int, wrong: bool, out: Path | None) -> None:
     """Write a page of query images and their nearest neighbours in a trained embedding."""
     torch.set_num_threads(THREADS)
     task, model = trained(RunFolder(run), Retrieval, "retrieves no images")

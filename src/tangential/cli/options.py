@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import typer
 
 THREADS = 1
 """The nets here are too small to share; and with one thread the bits do not depend on the number of cores."""
+
+RECIPES = Path(__file__).with_name("recipes.json")
+"""The listing of the recipes; see `tangential.cli.recipes`."""
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="Two steps on a few samples: a check that everything works.")]
@@ -26,6 +30,11 @@ def path(text: str) -> Path:
     if not text:
         raise typer.BadParameter("an empty path; give a file or a folder")
     return Path(text).expanduser()
+
+
+def recipe_names(incomplete: str) -> list[str]:
+    """The recipes whose names begin so, for completion in a shell."""
+    return [name for name in json.loads(RECIPES.read_text("utf-8")) if name.startswith(incomplete)]
 
 
 def command_line() -> str:

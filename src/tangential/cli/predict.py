@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from tangential.cli.options import Debug, path
 from tangential.cli.terminal import console, print_line
 from tangential.experiments.data.boxes.annotated import read_image
 from tangential.experiments.runs.files import make_folder, replace_file, replace_text
@@ -17,23 +13,7 @@ from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.viewers import detections
 
 
-def predict(
-    run: Annotated[
-        Path, typer.Argument(parser=path, metavar="RUN", help="A run folder: runs/bccd-centernet/adamp-seed0")
-    ],
-    pictures: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            parser=path, metavar="[IMAGE]...", help="Image files or folders of them; else images of the run's test set."
-        ),
-    ] = None,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Minimum score of a box that is drawn.")] = 0.3,
-    count: Annotated[int, typer.Option(min=1, help="How many images of the test set.")] = 8,
-    out: Annotated[Path, typer.Option(parser=path, help="Folder of the drawn images and boxes.json.")] = Path(
-        "predicted"
-    ),
-    debug: Debug = False,
-) -> None:
+def predict(*, run: Path, pictures: list[Path] | None, threshold: float, count: int, out: Path) -> None:
     """Draw the boxes that a trained detector predicts, on any images or on those of its test set."""
     task, model = detections.detector(RunFolder(run))
     chosen = detections.images_in(pictures) if pictures else detections.first_test_images(task, count)

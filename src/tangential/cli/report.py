@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 
-from tangential.cli.options import Debug, path
 from tangential.cli.terminal import console, print_line, print_table
 from tangential.experiments.report import page, tables
 from tangential.experiments.report.comparison import Comparison, gather_folders
 from tangential.experiments.report.event_files import gather_events
-from tangential.experiments.report.server import PORT, Followed, Server
+from tangential.experiments.report.server import Followed, Server
 from tangential.experiments.report.text import escaped
 from tangential.experiments.runs.files import make_folder
 
 
 def report(
-    folders: Annotated[
-        list[Path] | None, typer.Argument(parser=path, metavar="DIR...", help="Run folders, or folders of run folders.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(parser=path, help="Folder of the page and the plots; the first DIR.")
-    ] = None,
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Follow unfinished runs in a browser on this machine; write nothing.")
-    ] = False,
-    port: Annotated[int, typer.Option(help="Port of the server; 0 for any that is free.")] = PORT,
-    tensorboard: Annotated[
-        list[Path] | None,
-        typer.Option(
-            parser=path, metavar="DIR", help="TensorBoard event files of any program instead; may be repeated."
-        ),
-    ] = None,
-    debug: Debug = False,
+    *, folders: list[Path] | None, out: Path | None, serve: bool, port: int, tensorboard: list[Path] | None
 ) -> None:
     """Print the table of some runs; write their page and plots, or serve the page."""
     if bool(folders) == bool(tensorboard):

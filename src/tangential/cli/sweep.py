@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-import typer
 from rich.console import Console
 
-from tangential.cli.options import THREADS, Debug, Smoke, Threads, path
 from tangential.cli.terminal import console, print_line, table
 from tangential.experiments.recipes import Recipe, choose
 from tangential.experiments.runs.environment import environment
@@ -26,29 +24,17 @@ from tangential.experiments.training.signals import Stop
 
 
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `tangential recipes`.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[FIELD=RANGE]...",
-            help="Search space, 'optimizers.*.lr=1e-3..1' or 'batch_size=32|64', and settings: epochs=5.",
-        ),
-    ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials of each optimizer.")] = 20,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds that the score of a trial is averaged over.")] = 1,
-    on: Annotated[
-        Literal["validation", "test"], typer.Option(help="Score on a split of the training data, or on the test data.")
-    ] = "validation",
-    storage: Annotated[str | None, typer.Option(help="Database of the trials; OUT/sweep.db.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(parser=path, help="Folder of the trials' runs; runs/RECIPE-sweep.")
-    ] = None,
-    smoke: Smoke = False,
-    heartbeat: Annotated[
-        int, typer.Option(metavar="SECONDS", min=1, help="A worker without a sign for twice as long counts as dead.")
-    ] = 60,
-    threads: Threads = THREADS,
-    debug: Debug = False,
+    *,
+    recipe: str,
+    settings: list[str] | None,
+    trials: int,
+    seeds: int,
+    on: Literal["validation", "test"],
+    storage: str | None,
+    out: Path | None,
+    smoke: bool,
+    heartbeat: int,
+    threads: int,
 ) -> None:
     """Search hyperparameters of each optimizer of a recipe, with as many trials each.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 import typer
 
-from tangential.cli.options import THREADS, Debug
+from tangential.cli.options import THREADS
 from tangential.cli.terminal import console, print_line
 from tangential.paper.theory import Check, checks
 from tangential.paper.theory.table import lines, summary
 
 
-def theory(debug: Debug = False) -> None:
+def theory() -> None:
     """Evaluate every statement of the theory on real losses; exit with 1 if one fails."""
     torch.set_num_threads(THREADS)
     terminal = console()

@@ -6,12 +6,11 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 
-from tangential.cli.options import THREADS, Debug, Smoke, Threads, command_line, path
+from tangential.cli.options import command_line
 from tangential.cli.progress import Display
 from tangential.cli.report import show
 from tangential.cli.terminal import console
@@ -21,37 +20,27 @@ from tangential.experiments.report.comparison import gather_folders
 from tangential.experiments.runs.environment import environment
 from tangential.experiments.runs.files import make_folder
 from tangential.experiments.training.devices import from_first, start, where
-from tangential.experiments.training.fit import MINUTES, fit
+from tangential.experiments.training.fit import fit
 from tangential.experiments.training.loggers import check_loggers
 from tangential.experiments.training.signals import Stop
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `tangential recipes`.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Settings to change: optimizers.sgd.lr=0.05")
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Number of seeds of each optimizer.")] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="OPTIMIZER", help="Train only this one; may be repeated; all of them.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(parser=path, help="Folder of the runs and the report; runs/RECIPE.")
-    ] = None,
-    smoke: Smoke = False,
-    devices: Annotated[int | None, typer.Option(min=1, help="Processes on this machine, one per device; 1.")] = None,
-    nodes: Annotated[int | None, typer.Option(min=1, help="Machines; 1.")] = None,
-    strategy: Annotated[str, typer.Option(help="ddp splits each batch among the processes; auto.")] = "auto",
-    accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the fastest there is.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="32, 64, bf16-mixed, 16-mixed; the recipe's.")] = None,
-    threads: Threads = THREADS,
-    checkpoint_every: Annotated[
-        float, typer.Option(metavar="MINUTES", min=0, help="Minutes between checkpoints within an epoch.")
-    ] = MINUTES,
-    logger: Annotated[
-        list[str] | None, typer.Option(help="tensorboard, wandb, csv or none; may be repeated; tensorboard.")
-    ] = None,
-    debug: Debug = False,
+    *,
+    recipe: str,
+    overrides: list[str] | None,
+    seeds: int | None,
+    only: list[str] | None,
+    out: Path | None,
+    smoke: bool,
+    devices: int | None,
+    nodes: int | None,
+    strategy: str,
+    accelerator: str,
+    precision: str | None,
+    threads: int,
+    checkpoint_every: float,
+    logger: list[str] | None,
 ) -> None:
     """Train a recipe (or resume it) and write a report.
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from tangential.cli.predict import predict
+from tangential.cli.signatures.predict import predict
 from tangential.experiments.data.boxes.annotated import AnnotatedImage, transformed
 from tangential.experiments.data.boxes.synthetic import Shapes
 from tangential.experiments.data.boxes.transforms import SquareView, StretchedView

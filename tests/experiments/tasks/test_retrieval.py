@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import normalize, one_hot
 
 from tangential.blocks import Blocks
-from tangential.cli.neighbours import neighbours
+from tangential.cli.signatures.neighbours import neighbours
 from tangential.experiments.data.images.class_balanced import ClassBalanced
 from tangential.experiments.data.images.in_memory import Images
 from tangential.experiments.data.images.synthetic import Gratings

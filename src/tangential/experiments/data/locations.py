@@ -16,6 +16,21 @@ VARIABLE = "TANGENTIAL_DATA"
 _BLOCK = 512  # bytes of a tar file's headers
 
 
+class MissingData(ValueError):
+    """A data set is not there.
+
+    Args:
+        line: What is missing, where to get it and where to put it.
+        names: Where it may lie in the folder of the data sets.
+        size: How large it is.
+    """
+
+    def __init__(self, line: str, names: tuple[str, ...] = (), size: str = ""):
+        super().__init__(line)
+        self.names = names
+        self.size = size
+
+
 def data_folder(root: str | None) -> Path | None:
     """Folder of the data sets; None if none is named.
 
@@ -51,27 +66,30 @@ def locate(root: str | None, *names: str, get: str, size: str) -> Path:
         The first of `names` that is there.
 
     Raises:
-        ValueError: None of them is there. The line says what is missing, where to get it, its size and where to put it.
-            Or a name is empty.
+        MissingData: None of them is there: a ValueError that says what is missing, where to get it, where to put it.
+        ValueError: A name is empty.
 
     Examples:
-        >>> locate("/nowhere", "mnist", get="https://yann.lecun.com/exdb/mnist", size="11 MB")
-        Traceback (most recent call last):
-        ...
-        ValueError: no mnist in /nowhere; get it from https://yann.lecun.com/exdb/mnist (11 MB) and put it there
+        >>> try:
+        ...     locate("/nowhere", "mnist", get="https://yann.lecun.com/exdb/mnist", size="11 MB")
+        ... except MissingData as missing:
+        ...     print(missing)
+        no mnist in /nowhere; get it from https://yann.lecun.com/exdb/mnist (11 MB) and put it there
     """
     if not names or not all(name.strip().strip("/") for name in names):
         raise ValueError(f"places={names}: each has to name a file or a folder in the folder of the data sets")
     folder = data_folder(root)
     if folder is None:
-        raise ValueError(
+        raise MissingData(
             f"no folder of data sets; get {names[0]} from {get} ({size}), put it in a folder and name the folder with "
-            f"task.data.root=FOLDER or {VARIABLE}"
+            f"task.data.root=FOLDER or {VARIABLE}",
+            names,
+            size,
         )
     for name in names:
         if (path := folder / name).exists():
             return path
-    raise ValueError(f"no {names[0]} in {folder}; get it from {get} ({size}) and put it there")
+    raise MissingData(f"no {names[0]} in {folder}; get it from {get} ({size}) and put it there", names, size)
 
 
 def unpacked(archive: Path) -> Path:

@@ -16,6 +16,7 @@ from tangential.experiments.recipes.language import LANGUAGE
 from tangential.experiments.recipes.recipe import Recipe
 from tangential.experiments.recipes.retrieval import RETRIEVAL
 from tangential.experiments.settings.overrides import override
+from tangential.experiments.settings.suggestion import did_you_mean
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe for recipe in (*CLASSIFICATION, *ADVERSARIAL, *BIAS, *DETECTION, *LANGUAGE, *AUDIO, *RETRIEVAL)
@@ -38,7 +39,8 @@ def choose(name: str, settings: Iterable[str] = (), *, smoke: bool = False) -> R
         3
     """
     if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}; choose from: {', '.join(RECIPES)}")
+        meant = did_you_mean(name, RECIPES)
+        raise ValueError(f"unknown recipe {name!r}{meant or '; choose from: ' + ', '.join(RECIPES)}")
     recipe = RECIPES[name].smoke() if smoke else RECIPES[name]
     for assignment in settings:
         recipe = override(recipe, assignment)

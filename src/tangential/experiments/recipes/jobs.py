@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.settings.record import differences
+from tangential.experiments.settings.suggestion import did_you_mean
 from tangential.experiments.training.open_run import epochs_done
 from tangential.experiments.training.plan import Plan
 
@@ -48,7 +49,8 @@ def jobs(recipe: Recipe, out: Path, only: Sequence[str] = ()) -> list[Job]:
     """
     unknown = [name for name in only if name not in recipe.optimizers]
     if unknown:
-        raise ValueError(f"{recipe.name} has no optimizer {unknown[0]!r}; it has {', '.join(recipe.optimizers)}")
+        known = ", ".join(recipe.optimizers) + did_you_mean(unknown[0], recipe.optimizers)
+        raise ValueError(f"{recipe.name} has no optimizer {unknown[0]!r}; it has {known}")
     recipe.check()
     if out.is_dir():
         _check_same(recipe, out)

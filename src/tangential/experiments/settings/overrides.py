@@ -11,6 +11,8 @@ from inspect import Parameter, isclass, signature
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from tangential.experiments.settings.suggestion import did_you_mean
+
 S = TypeVar("S")
 
 FIXED = {"fixed": True}
@@ -57,7 +59,8 @@ def _changed(owner: Any, path: list[str], text: str, assignment: str) -> Any:
     name, *rest = path
     if name not in known:
         where = assignment.partition("=")[0].removesuffix(".".join(path)).rstrip(".")
-        raise ValueError(f"{assignment}: {where or 'the recipe'} has no {name!r}; it has {_listed(known)}")
+        listed = _listed(known) + did_you_mean(name, known)
+        raise ValueError(f"{assignment}: {where or 'the recipe'} has no {name!r}; it has {listed}")
     if holder := _holder(owner, name):
         return replace(owner, **{holder: _changed(getattr(owner, holder), path, text, assignment)})
     old, kind = known[name]

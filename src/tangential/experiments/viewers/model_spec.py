@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FORMS = "torchvision:NAME, timm:NAME, transformers:NAME (or a folder with a config.json), or FILE.py:FUNCTION"
+from tangential.experiments.settings.suggestion import did_you_mean
+from tangential.experiments.viewers.model_forms import FORMS
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def _from_torchvision(name: str, settings: Mapping[str, Any], batch: Sequence[in
     models = _package("torchvision").models
     detectors = models.list_models(module=models.detection)
     if name not in models.list_models():
-        raise ValueError(f"torchvision has no model {name!r}; torchvision.models.list_models() lists them")
+        meant = did_you_mean(name, models.list_models())
+        raise ValueError(f"torchvision has no model {name!r}{meant or '; torchvision.models.list_models() lists them'}")
     offline = {"weights_backbone": None} if name in detectors else {}
     model = models.get_model(name, weights=None, **offline, **settings)
     shape = _shape(batch, (8, 3, 64, 64))
@@ -126,7 +128,8 @@ def _from_torchvision(name: str, settings: Mapping[str, Any], batch: Sequence[in
 def _from_timm(name: str, settings: Mapping[str, Any], batch: Sequence[int] | None) -> ModelAndBatch:
     timm = _package("timm")
     if not timm.is_model(name):
-        raise ValueError(f"timm has no model {name!r}; timm.list_models() lists them")
+        meant = did_you_mean(name, timm.list_models())
+        raise ValueError(f"timm has no model {name!r}{meant or '; timm.list_models() lists them'}")
     model = timm.create_model(name, pretrained=False, **settings)
     size = model.default_cfg.get("input_size", (3, 224, 224)) if hasattr(model, "default_cfg") else (3, 224, 224)
     shape = _shape(batch, (4, *size))
@@ -189,7 +192,8 @@ def function_in(path: Path, name: str) -> Callable[..., Any]:
     spec.loader.exec_module(module)
     function = getattr(module, name, None)
     if not callable(function):
-        raise ValueError(f"{path}: has no function {name}")
+        meant = did_you_mean(name, (each for each, value in vars(module).items() if callable(value)))
+        raise ValueError(f"{path}: has no function {name}{meant}")
     return function
 
 

@@ -1,0 +1,84 @@
+"""The README from top to bottom, in a fresh clone and a fresh shell: no line fails."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.paths import ROOT
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+CHEAPER = {
+    "make demo": "tangential train digits --smoke --out runs/digits",
+    "tangential train digits --seeds 5": "tangential train digits --seeds 2 --smoke",
+    "tangential sweep digits 'optimizers.*.lr=1e-3..1' --trials 20": (
+        "tangential sweep digits 'optimizers.*.lr=1e-3..1' --trials 1 --smoke"
+    ),
+}
+"""Lines that take minutes or gigabytes, and the same code on less; `make demo` is checked by what it would run."""
+
+
+def script():
+    """All blocks as one shell script; each block of Python runs below those before it."""
+    lines, python = ["set -eu"], ""
+    for language, text in BLOCKS:
+        if language == "sh":
+            lines.append(text)
+        else:
+            python += text
+            lines.append(f"python - <<'END'\n{python}END")
+    return "\n".join(lines)
+
+
+def cheaper(text):
+    for line, instead in CHEAPER.items():
+        assert text.count(line) == 1, line
+        text = text.replace(line, instead)
+    return text
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """The project as git has it, with the environment that runs this test as its `.venv`."""
+    if not (Path(sys.prefix) / "bin" / "activate").exists() or not (ROOT / ".git").exists():
+        pytest.skip("needs a virtual environment and a git checkout")
+    there = tmp_path / "clone"
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    for name in filter(None, listed.stdout.splitlines()):
+        if (ROOT / name).is_file():
+            (there / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, there / name)
+    (there / ".venv").symlink_to(sys.prefix)
+    return there
+
+
+@pytest.mark.slow
+def test_every_block_runs_in_order_in_a_fresh_shell(clone):
+    fresh = {key: os.environ[key] for key in ("HOME", "TANGENTIAL_DATA") if key in os.environ}
+    fresh |= {"PATH": f"{Path(sys.prefix) / 'bin'}:/usr/bin:/bin", "PYTHONPATH": f"{clone / 'src'}"}
+    done = subprocess.run(["sh", "-c", cheaper(script())], cwd=clone, env=fresh, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert (clone / "runs" / "digits" / "report.html").exists()
+
+
+def test_a_line_that_fails_would_be_seen(tmp_path):
+    done = subprocess.run(["sh", "-c", script().partition("\n")[0] + "\nfalse\ntrue"], cwd=tmp_path, check=False)
+    assert done.returncode != 0
+
+
+def test_the_demo_trains_what_the_readme_shows_and_ends_with_the_next_command():
+    plan = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "tangential train digits --seeds 5 --out runs/digits" in plan
+    assert ". .venv/bin/activate" in plan.splitlines()[-1]
+
+
+def test_the_first_screen_has_a_picture_code_and_the_verdicts():
+    screen = README[: README.index("## Install")]
+    assert screen.count("![") == 1 and screen.count("```python") == 1 and "| verdict |" in screen
+    assert len(screen.splitlines()) <= 30
