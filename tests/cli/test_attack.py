@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from tangential.cli import attack as body
 from tangential.cli.signatures import attack as command
 from tangential.experiments.recipes import choose
 from tangential.experiments.runs.folder import RunFolder
@@ -27,15 +28,15 @@ def test_the_accuracy_is_the_mean_over_as_many_images_as_asked(run, monkeypatch,
         seen.append((len(images), attack.norm, version, model.training))
         return 0.5
 
-    monkeypatch.setattr(command, "robust_accuracy", half)
-    monkeypatch.setattr(command, "BATCH", 4)
+    monkeypatch.setattr(body, "robust_accuracy", half)
+    monkeypatch.setattr(body, "BATCH", 4)
     command.attack(run.path, count=6, version="plus")
     assert seen == [(4, "linf", "plus", False), (2, "linf", "plus", False)]
     assert "robust accuracy 50.00 % of 6 images" in capsys.readouterr().out
 
 
 def test_a_model_that_diverged_has_no_robust_accuracy(run, monkeypatch):
-    monkeypatch.setattr(command, "robust_accuracy", lambda *_, **__: math.nan)
+    monkeypatch.setattr(body, "robust_accuracy", lambda *_, **__: math.nan)
     with pytest.raises(FloatingPointError, match="diverged"):
         command.attack(run.path, count=2)
 
