@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from tangential.cli.options import Debug, path
 from tangential.cli.terminal import console, print_line
 from tangential.experiments.comparison import several_page
 from tangential.experiments.comparison.several import read_records, several
 from tangential.experiments.runs.files import make_folder
 
 
-def comparisons(
-    folders: Annotated[
-        list[Path], typer.Argument(parser=path, metavar="DIR...", help="Folders of finished `tangential compare`.")
-    ],
-    out: Annotated[Path | None, typer.Option(parser=path, help="Folder of the page; the first DIR's parent.")] = None,
-    debug: Debug = False,
-) -> None:
+def comparisons(*, folders: list[Path], out: Path | None) -> None:
     """Judge several comparisons as one page.
 
     A verdict each, corrected for all of them, and who is ahead how often.
