@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from tangential.backends import DECISION, VOTES
+from tangential.backends.dtensor import local_tensor
 from tangential.backends.opmath import opmath_dtype
 from tangential.backends.sticky import VOTING_STEPS
 from tangential.optimizers.origins import Source
@@ -133,7 +134,7 @@ class Entries:
         """Raise ValueError for moments that are not finite, or squares below zero; one read-back per device."""
         for tensors in self._read.values():
             with torch.no_grad():
-                good = torch.stack([self._sound(what, x) for what, x in tensors]).tolist()
+                good = torch.stack([self._sound(what, local_tensor(x)) for what, x in tensors]).tolist()
             for (what, _), yes in zip(tensors, good, strict=True):
                 if not yes:
                     raise ValueError(
