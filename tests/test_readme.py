@@ -72,6 +72,16 @@ def test_a_line_that_fails_would_be_seen(tmp_path):
     assert done.returncode != 0
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pyright", path=Path(sys.prefix) / "bin") is None, reason="pyright is not installed")
+def test_the_python_passes_the_type_checker(tmp_path):
+    (tmp_path / "readme.py").write_text("".join(text for language, text in BLOCKS if language == "python"))
+    command = [Path(sys.prefix) / "bin" / "pyright", "--pythonpath", sys.executable, "readme.py"]
+    own = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=own)
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_demo_trains_what_the_readme_shows_and_ends_with_the_next_command():
     plan = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "tangential train digits --seeds 5 --out runs/digits" in plan
