@@ -28,7 +28,7 @@ DOES_NOT_APPLY = {
     "step counts in the default dtype": "always float32, which the kernel counts in",
     "tensor lr with foreach needs capturable": "no such restriction",
     "error texts of torch": "ours name what came and what is allowed; ValueError where torch has RuntimeError",
-    "DTensor parameters": "refused: a shard does not hold whole blocks",
+    "DTensor parameters": "in worlds of processes, in tests/sharding",
     "peak memory of foreach, large tensors": "of CUDA devices; measured in benchmarks/",
 }
 """Templates of torch's suite that are left out, or asked in another form, and why."""

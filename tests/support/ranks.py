@@ -49,11 +49,18 @@ class Ranks:
             self._start()
         for pipe in self._pipes:
             pipe.send((function, args, kwargs))
-        found = [pipe.recv() if pipe.poll(2 * TIMEOUT) else (False, "no answer") for pipe in self._pipes]
+        found = [self._answer(pipe) for pipe in self._pipes]
         if failed := [(rank, text) for rank, (fine, text) in enumerate(found) if not fine]:
             self.stop()  # the others may wait for the one that failed, now or at the next call
             raise AssertionError("\n".join(f"rank {rank}: {text}" for rank, text in failed))
         return [result for _, result in found]
+
+    @staticmethod
+    def _answer(pipe):
+        try:
+            return pipe.recv() if pipe.poll(2 * TIMEOUT) else (False, "no answer")
+        except (EOFError, ConnectionError):
+            return False, "died"
 
     def _start(self):
         context = multiprocessing.get_context("spawn")

@@ -40,8 +40,9 @@ ON_TWO = ("replicate", "shard0", "shard1")
 ON_FOUR = tuple(PLACEMENTS)
 
 
+@lru_cache
 def mesh_of(layout):
-    """A mesh over all ranks with as many dimensions as the layout has."""
+    """A mesh over all ranks with as many dimensions as the layout has; kept, since each makes process groups."""
     size = dist.get_world_size()
     shape = (size,) if len(PLACEMENTS[layout]) == 1 else (2, size // 2)
     return init_device_mesh("cpu", shape)

@@ -86,18 +86,26 @@ def local_shard(p: Any) -> LocalShard:
     Raises:
         ValueError: A layout that is not understood, or no part of the DTensor's mesh is here.
     """
-    mesh = p.device_mesh
-    place = mesh.get_coordinate()
-    if place is None:
-        raise ValueError("this rank is not in its device mesh: give each rank the parameters it holds")
-    found = _local_shard(tuple(p.shape), tuple(p.placements), tuple(mesh.shape), tuple(place))
+    found = shard_of(p.shape, p.placements, p.device_mesh)
     here = tuple(local_tensor(p).shape)
     if found.local_shape != here:
         raise ValueError(
-            f"a part of shape {here} lies here, but {tuple(p.placements)} on a mesh of {tuple(mesh.shape)} gives"
-            f" {found.local_shape}: make it with `fully_shard`, `parallelize_module` or `distribute_tensor`"
+            f"a part of shape {here} lies here, but {tuple(p.placements)} on a mesh of {tuple(p.device_mesh.shape)}"
+            f" gives {found.local_shape}: make it with `fully_shard`, `parallelize_module` or `distribute_tensor`"
         )
     return found
+
+
+def shard_of(shape: Sequence[int], placements: Sequence[Any], mesh: Any) -> LocalShard:
+    """The part on this rank of a weight of this shape that is placed like this on a device mesh.
+
+    Raises:
+        ValueError: A layout that is not understood, or this rank is not in the mesh.
+    """
+    place = mesh.get_coordinate()
+    if place is None:
+        raise ValueError("this rank is not in its device mesh: give each rank the parameters it holds")
+    return _local_shard(tuple(shape), tuple(placements), tuple(mesh.shape), tuple(place))
 
 
 @lru_cache(maxsize=4096)

@@ -77,4 +77,6 @@ def messages(members: Sequence[tuple[Tensor, SharedSums]]) -> dict[str, Message]
 
 def _mesh_device(p: Tensor) -> torch.device:
     kind = p.device_mesh.device_type  # type: ignore[attr-defined]
-    return p.device if p.device.type == kind else torch.device(kind, torch.accelerator.current_device_index())
+    if p.device.type == kind or kind == "cpu":
+        return p.device
+    return torch.device(kind, torch.accelerator.current_device_index())
