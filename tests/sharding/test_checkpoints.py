@@ -31,9 +31,9 @@ def check(results, name, kind, steps):
         assert all((p - q).abs().max() <= 1e-12 for p, q in zip(weights, expected, strict=True))
 
 
-@pytest.mark.parametrize("has_state", [False, True])
-@pytest.mark.parametrize("kind", ["cosine", "detector"])
-@pytest.mark.parametrize("name", ["adamp", "sgdp"])
+@pytest.mark.parametrize(
+    ("name", "kind", "has_state"), [("adamp", "cosine", False), ("adamp", "detector", True), ("sgdp", "cosine", True)]
+)
 @pytest.mark.parametrize("move", MOVES)
 def test_a_saved_run_goes_on_under_another_layout(worlds, tmp_path, move, name, kind, has_state):
     (saved, size), (loaded, new_size) = MOVES[move]

@@ -142,11 +142,6 @@ def is_flat(p: Tensor) -> bool:
     return getattr(p, "_fsdp_flattened", False)
 
 
-def is_sharded(p: Tensor) -> bool:
-    """Whether this process may hold a part of the parameter only: a DTensor, or what FSDP1 flattened."""
-    return is_flat(p) or any(cls.__name__ == "DTensor" for cls in type(p).__mro__)
-
-
 def check_capture(groups: Iterable[dict[str, Any]]) -> None:
     """Raise RuntimeError if a CUDA graph captures a step whose step counts are on the host, so would never change."""
     if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
