@@ -70,6 +70,7 @@ class Ranks:
             args = (rank, self.size, str(Path(self._folder.name) / "store"), there)
             process = context.Process(target=_serve, args=args, daemon=True)
             process.start()
+            there.close()  # so that the death of the process ends the pipe
             self._processes.append(process)
             self._pipes.append(here)
 
