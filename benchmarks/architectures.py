@@ -96,10 +96,34 @@ VISION_SETTINGS = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32,
     "patch_size": 8, "num_channels": 3, "num_labels": 5, "num_register_tokens": 2,
 }  # fmt: skip
-VISION = (
-    "ViT DeiT Beit Dinov2 DINOv3ViT ViTMAE ViTMSN SiglipVision CLIPVision Ijepa Hiera Yolos DPT Swin Swinv2 "
-    "ConvNext ConvNextV2 ResNet RegNet MobileNetV1 MobileNetV2 MobileViT PoolFormer Segformer Cvt Levit Pvt "
-).split()
+VISION = "ViT DeiT Beit Dinov2 DINOv3ViT ViTMAE ViTMSN SiglipVision CLIPVision Ijepa DPT ResNet RegNet".split()
+PYRAMIDS: dict[str, dict[str, Any]] = {
+    "ConvNext": {"hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 2, 1]},
+    "ConvNextV2": {"hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 2, 1]},
+    "Swin": {"embed_dim": 16, "depths": [1, 2], "num_heads": [2, 4], "window_size": 4, "image_size": 64},
+    "Swinv2": {"embed_dim": 16, "depths": [1, 2], "num_heads": [2, 4], "window_size": 4, "image_size": 64},
+    "MobileNetV1": {"depth_multiplier": 0.25},
+    "MobileNetV2": {"depth_multiplier": 0.35},
+    "MobileViT": {"image_size": 128},
+    "PoolFormer": {"hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 2, 1]},
+    "Segformer": {"hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 2, 2, 4], "depths": [1, 1, 1, 1]},
+    "Cvt": {"embed_dim": [16, 24, 32], "num_heads": [1, 2, 4], "depth": [1, 1, 2]},
+    "Levit": {"image_size": 224},
+    "Pvt": {
+        "image_size": 64,
+        "hidden_sizes": [8, 16, 24, 32],
+        "depths": [1, 1, 1, 1],
+        "num_attention_heads": [1, 2, 2, 4],
+    },
+    "Hiera": {"image_size": [64, 64], "embed_dim": 16, "depths": [1, 1, 2, 1]},
+    "Bit": {"hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 2, 1], "embedding_size": 16},
+    "EfficientNet": {"width_coefficient": 0.5, "depth_coefficient": 0.5},
+    "FocalNet": {"embed_dim": 16, "depths": [1, 1, 2], "image_size": 64},
+    "Dinat": {"embed_dim": 16},
+    "PvtV2": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
+    "VitDet": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 64, "patch_size": 8},
+}
+"""Vision models whose stages have widths and depths of their own."""
 
 
 def images(count: int, size: int) -> Tensor:
@@ -157,10 +181,14 @@ def transformers_models() -> Iterator[tuple[str, Callable[[], Built]]]:
     names = dict.fromkeys(known.get(f"{family}Config".lower()) for family in (*TRANSFORMERS, *listed))
     for family in filter(None, names):
         yield f"transformers {family}", partial(_from_config, family, SMALL, ENDINGS, tokens)
+    kinds = ("ForImageClassification", "Model")
     for family in VISION:
         if f"{family}Config".lower() in known:
-            kinds = ("ForImageClassification", "Model")
             yield f"transformers {family}", partial(_from_config, family, VISION_SETTINGS, kinds, pictures)
+    for family, chosen in PYRAMIDS.items():
+        if f"{family}Config".lower() in known:
+            settings = {"num_channels": 3, "num_labels": 5, **chosen}
+            yield f"transformers {family}", partial(_from_config, family, settings, kinds, pictures)
 
 
 def _from_config(
@@ -185,7 +213,8 @@ def tokens(config: Any) -> dict[str, Any]:
 def pictures(config: Any) -> dict[str, Any]:
     """Noise of the size that the model takes."""
     size = getattr(config, "image_size", None)
-    return {"pixel_values": images(4, min(size, 64) if isinstance(size, int) else 64)}
+    fixed = getattr(config, "model_type", "") == "levit"  # its attention biases belong to one size
+    return {"pixel_values": images(4, size if fixed or (isinstance(size, int) and size <= 128) else 64)}
 
 
 def own_state(model: nn.Module) -> dict[str, Any]:
