@@ -75,6 +75,18 @@ def test_a_smaller_moment_in_the_place_of_one_that_died_is_refused(rule, key):
 
 
 @pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_lazily_negated_step_count_is_refused(rule, fused):
+    optimizer, w, own = stepped(rule)
+    optimizer.param_groups[0]["fused"] = fused
+    before = w.detach().clone()
+    own["step"] = torch._neg_view(-own["step"])
+    with pytest.raises(ValueError, match="step count"):
+        optimizer.step()
+    assert torch.equal(w, before)
+
+
+@pytest.mark.parametrize("fused", [None, False])
 @pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.uint8, torch.float16, torch.complex64])
 @pytest.mark.parametrize(("rule", "key"), KEYS)
 def test_a_moment_of_a_dtype_that_cannot_hold_it_is_refused(rule, key, dtype, fused):

@@ -161,6 +161,7 @@ class GroupStep:
             and all(list(map(Tensor.size, column)) == sizes for column in others)
             and not any(map(Tensor.dim, self.steps))
             and all(map(Tensor.is_floating_point, self.steps))
+            and not any(map(Tensor.is_neg, self.steps))
             and {*map(_dtype, chain(*self.moments))} <= MOMENT_DTYPES
             and all(map(Tensor.is_contiguous, found))
             and all(map(holds_memory, chain(self.steps, found)))
