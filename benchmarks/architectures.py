@@ -8,7 +8,7 @@ all blocks at once by random powers of two, and then each weight alone. Two thin
 random states of the first run:
 
   - from a large scale to a larger one the outputs stay, within 1e-5: the epsilons are out of the way, and models that
-    cast to float32 round;
+    cast to float32 round. What moves because a product of scales leaves float32 stays at smaller ones;
   - from the weights as they are to 1.25 times them the outputs stay up to what an epsilon explains: within 1e-2, or
     what moves gets 64 times less when the weight is scaled by 16, once or again.
 
@@ -29,7 +29,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ PACKAGES = ("torch", "torchvision", "timm", "transformers")
 RESULTS = Path(__file__).parent / "results"
 Built = tuple[nn.Module, Mapping[str, Any] | tuple[Any, ...]]
 STAYS, EXPLAINED, MISSED = 1e-5, 1e-2, 1e-9
+Level = tuple[float, float, float]
+LEVELS: tuple[Level, ...] = ((12, 13, 16), (6, 7, 8))
+"""Powers of two that weights are multiplied by: at first, and the least and the greatest after that."""
 _MOST_SINGLE = 6
 _LARGEST_MODEL = 12_000_000
 
@@ -319,18 +322,14 @@ def factor(weight: Tensor, blocks: Blocks, low: float, high: float, seed: int) -
 def contradictions(brute: Brute, found: Invariances) -> Iterator[str]:
     """What the real function says against the verdicts."""
     cuts = {name: blocks for name, blocks in found.items() if blocks is not None}
-    large = {n: factor(brute.parameters[n], b, 12, 12, 0) for n, b in cuts.items()}
-    larger = {n: factor(brute.parameters[n], b, 13, 16, 1) for n, b in cuts.items()}
     if cuts:
-        base = brute.outputs(large)
-        together = moved(base, brute.outputs(larger))
-        names = list(cuts) if together > STAYS else random.Random(0).sample(list(cuts), min(len(cuts), _MOST_SINGLE))
+        together, alone = jumps(brute, cuts, LEVELS)
         if STAYS < together < float("inf"):  # many scales multiplied overflow where the model casts to float32
             yield f"all invariant blocks together move the outputs by {together:.1e}"
+        names = list(alone)
         for name in names:
-            alone = moved(base, brute.outputs({**large, name: larger[name]}))
-            if alone > STAYS:
-                yield f"{name} ({found.verdict(name).label}) moves the outputs by {alone:.1e}"
+            if alone[name] > STAYS:
+                yield f"{name} ({found.verdict(name).label}) moves the outputs by {alone[name]:.1e}"
         plain = brute.outputs({})
         sure = [name for name in names if not found.verdict(name).doubtful][:_MOST_SINGLE]
         for name in sure:
@@ -338,6 +337,24 @@ def contradictions(brute: Brute, found: Invariances) -> Iterator[str]:
             real = moved(plain, brute.outputs({name: near}))
             if real > EXPLAINED and not fades(brute, name, near, real):
                 yield f"{name} ({found.verdict(name).label}) moves the real outputs by {real:.1e} at 1.25 times"
+
+
+def jumps(brute: Brute, cuts: Mapping[str, Blocks], levels: Sequence[Level]) -> tuple[float, dict[str, float]]:
+    """How far the outputs move from a large scale to a larger one, of all weights together and of each.
+
+    What moves is tried again on the next level, whose scales are smaller: products of many leave float32, where models
+    cast to it. If nothing moves, a sample of the weights stands for all.
+    """
+    (start, low, high), *others = levels
+    large = {n: factor(brute.parameters[n], b, start, start, 0) for n, b in cuts.items()}
+    larger = {n: factor(brute.parameters[n], b, low, high, 1) for n, b in cuts.items()}
+    base = brute.outputs(large)
+    together = moved(base, brute.outputs(larger))
+    names = list(cuts) if together > STAYS else random.Random(0).sample(list(cuts), min(len(cuts), _MOST_SINGLE))
+    alone = {name: moved(base, brute.outputs({**large, name: larger[name]})) for name in names}
+    if others and max(together, *alone.values()) > STAYS:
+        return jumps(brute, cuts, others)
+    return together, alone
 
 
 def fades(brute: Brute, name: str, near: Tensor, before: float) -> bool:
