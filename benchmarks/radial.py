@@ -5,8 +5,8 @@
 
 Entrants step the same weights, gradients and moments in turn, as in `step_time.py`, and the ratio of each is to its
 bare base in the same round; rounds that other processes disturbed are left out where quieter ones exist. Memory is what
-a step needs for a moment and what is kept of it, beside the base's, in units of the largest weight. Gradients have no
-radial part, so the paper's test fires for every matrix.
+a step needs for a moment, beside the base's, in units of the largest weight; the copy, of one such unit, is kept from
+the first step on and not in it. Gradients have no radial part, so the paper's test fires for every matrix.
 """
 
 from __future__ import annotations

@@ -288,3 +288,15 @@ def test_sharded_weights_are_refused_in_words():
     fake = torch.Tensor._make_subclass(type("DTensor", (torch.Tensor,), {}), torch.ones(4, 2), True)
     with pytest.raises(ValueError, match="is sharded"):
         Radial(torch.optim.SGD([fake], lr=0.1), Project(), Blocks())
+
+
+@pytest.mark.slow
+def test_a_fixed_norm_does_not_drift_in_float32():
+    """Each step rounds, and retracts to the same norm: over ten thousand steps nothing adds up."""
+    w, v = pair(torch.float32)
+    optimizer = Radial(torch.optim.SGD([w, v], lr=0.01, momentum=0.9), Fix(), {w: ROWS})
+    norms = w.detach().double().norm(dim=1)
+    for step in range(10_000):
+        w.grad = torch.randn(w.shape, generator=torch.Generator().manual_seed(step))
+        optimizer.step()
+    assert ((w.detach().double().norm(dim=1) / norms - 1).abs() < 2e-7).all()

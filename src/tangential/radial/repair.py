@@ -88,13 +88,18 @@ class Copies:
         self._memory: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def of(self, part: Part) -> list[Tensor]:
-        """The weights of a part as they are, in the layouts that they have; valid until the next part's."""
+        """The weights of a part as they are; valid until the next part's."""
+        found = self.like(part)
+        torch._foreach_copy_(found, [p.detach() for p in part.params])
+        return found
+
+    def like(self, part: Part) -> list[Tensor]:
+        """Memory for a part, in the layouts of its weights; it is also what the next `of` uses."""
         found, memory, at = [], self._enough(part), 0
         for p in part.params:
             strides = torch.empty_like(p, device="meta").stride()
             found.append(torch.as_strided(memory, p.shape, strides, at))
             at += p.numel()
-        torch._foreach_copy_(found, [p.detach() for p in part.params])
         return found
 
     def _enough(self, part: Part) -> Tensor:

@@ -67,7 +67,8 @@ class Treatment:
         """Keep the weights, and give the base another gradient where the policy has one."""
         if isinstance(self.rule.policy, GradientPolicy):
             self.grads = [p.grad for p in self.part.params]
-            _orthogonalize(self.rule, self.part, self.step)
+            room = [torch.empty_like(p) for p in self.part.params] if self.rule.copies else copies.like(self.part)
+            _orthogonalize(self.rule, self.part, self.step, room)
         if self.rule.copies:
             self.before = copies.of(self.part)
 
@@ -165,14 +166,14 @@ def _keep(policy: StepPolicy, part: Part, found: PerBlock, kept: tuple[Array, ..
                 own[PREFIX + name] = value.clone()
 
 
-def _orthogonalize(rule: Rule, part: Part, step: Step) -> None:
-    """Replace the gradients by `a g + b w`."""
+def _orthogonalize(rule: Rule, part: Part, step: Step, room: list[Tensor]) -> None:
+    """Replace the gradients by `a g + b w`, in the room that is given for them."""
     policy = rule.policy
     assert isinstance(policy, GradientPolicy)
     x = tensors_of(part)
     found = per_block(x, row_sums(x, ["ww", *_TEST]), delta=rule.delta, eps=rule.eps)
     a, b = policy.gradient(found.sums["ww"], found.sums["wg"], found.sums["gg"], step)
-    given = [torch.empty_like(p).copy_(p.grad) for p in part.params]  # type: ignore[arg-type]
+    given = [new.copy_(p.grad) for new, p in zip(room, part.params, strict=True)]  # type: ignore[arg-type]
     as_weights = replace(x, weights=[torch.view_as_real(g) if g.is_complex() else g for g in given])
     combine(as_weights, found.per_row(b, 0.0), found.per_row(a, 1.0))
     for p, grad in zip(part.params, given, strict=True):
