@@ -138,7 +138,9 @@ class CheckedGroup:
         ]
 
     def sharded(self, step: GroupStep) -> ShardedGroup:
-        """A step of the group with what its parameters depend on."""
+        """A step of the group with what its parameters depend on; `note_gradients` has been called before."""
+        if not self.has_dtensors:  # as of the norms in a model under tensor parallelism
+            return ShardedGroup(step, [LocalBlocks(self._blocks)] * len(step.weights), [])
         return ShardedGroup(step, self._present, self._members)
 
     def _before(self, params: Sequence[Tensor]) -> list[tuple[int, ...] | None]:
