@@ -13,7 +13,7 @@ TORCH_INDEX  ?= $(shell [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/d
 INSTALL       = -m pip install $(addprefix --extra-index-url ,$(TORCH_INDEX))
 PINNED        = $(INSTALL) --constraint constraints.txt
 
-.PHONY: install demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity peers stacks release browser
+.PHONY: install demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity peers stacks release sharding browser
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -101,6 +101,9 @@ release:  ## sdist and one wheel with all kernels in dist/, checked in clean env
 
 peers: $(VENV)/.dev  ## what torch, timm, pytorch_optimizer and trainers ask of an optimizer, asked of ours
 	$(BIN)/python -m pytest -q -n auto tests/peers
+
+sharding: $(VENV)/.dev  ## every case of the matrices on several processes, of which the suite runs a sample
+	TANGENTIAL_MATRIX=1 $(BIN)/python -m pytest -q -n auto tests/sharding
 
 stacks:  ## run and test the example of every trainer, the heavy ones too, in .venv-stacks; rewrites docs/trainers.md
 	$(PYTHON) -m venv .venv-stacks
