@@ -47,7 +47,8 @@ def test_two_processes_give_the_result_of_one(both, optimizer):
     states = load_checkpoint(one)["model"], load_checkpoint(two)["model"]
     assert states[0].keys() == states[1].keys()
     for name in states[0]:
-        assert torch.allclose(states[0][name], states[1][name], rtol=1e-5, atol=1e-5), name
+        gap = float((states[0][name].double() - states[1][name].double()).abs().max())
+        assert torch.allclose(states[0][name], states[1][name], rtol=1e-5, atol=1e-5), (name, gap)
     for mine, theirs in zip(one.metrics(), two.metrics(), strict=True):
         for name in mine.keys() - {"seconds", "ms_per_step"}:
             assert mine[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-5), name
@@ -157,13 +158,13 @@ for model in sharded:
     for make in (SGDP, AdamP):
         try:
             make(model.parameters(), lr=0.1)
-            print("accepted", make, model)
+            print("accepted")
         except ValueError as error:
-            assert "Sharded weights are not supported yet; use DistributedDataParallel" in str(error)
+            assert "flat parameter" in str(error) and "fully_shard" in str(error)
             print("refused")
 """
 
 
-def test_sharded_models_of_torch_are_refused_by_both_optimizers():
+def test_models_sharded_by_dtensors_are_taken_and_flat_ones_refused():
     answer = python("-c", SHARDED)
-    assert answer.stdout.split("\n") == ["refused"] * 6 + [""], answer.stderr
+    assert answer.stdout.split("\n") == ["accepted"] * 2 + ["refused"] * 4 + [""], answer.stderr
