@@ -17,7 +17,7 @@ from tangential.experiments.training.sync_batchnorm import share_batch_norm
 pytestmark = pytest.mark.slow
 
 # known blocks: the paper's test can be turned at its bound by the rounding of a sum over processes, which changes all
-BLOCKS = ("optimizers.sgdp.blocks=detected", "optimizers.adamp.blocks=detected")
+BLOCKS = ("optimizers.adamp.blocks=detected",)
 SETTINGS = ("epochs=1", "batch_size=33", *BLOCKS, "--seeds", "1")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -53,7 +53,7 @@ def test_two_processes_give_the_result_of_one(both, optimizer):
         assert torch.allclose(states[0][name], states[1][name], rtol=1e-5, atol=1e-4), (name, gap)  # steps are 1e-2
     for mine, theirs in zip(one.metrics(), two.metrics(), strict=True):
         for name in mine.keys() - {"seconds", "ms_per_step"}:
-            assert mine[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-5), name
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-4), name
     assert (one.environment()["processes"], two.environment()["processes"]) == (1, 2)
     assert one.settings() == two.settings()
 
