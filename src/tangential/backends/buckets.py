@@ -140,8 +140,7 @@ class GroupStep:
         copies = [(x, resolved(x)) for x in chain(self.weights, *self.moments) if is_lazy(x)]
         of = {id(x): copy for x, copy in copies}
         weights, *moments = ([of.get(id(x), x) for x in column] for column in (self.weights, *self.moments))
-        grads = list(map(resolved, self.grads))
-        return replace(self, weights=weights, grads=grads, moments=tuple(moments)), copies
+        return replace(self, weights=weights, grads=list(map(resolved, self.grads)), moments=tuple(moments)), copies
 
     def check(self) -> None:
         """Raise ValueError for parameters that do not fit their gradient, state, or the memory these lie in."""
