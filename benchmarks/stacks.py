@@ -35,7 +35,7 @@ STEPS = 16
 
 def call(model: nn.Module, x: Tensor) -> Tensor:
     """Run a model on images in training mode: after so few steps BatchNorm's averages are not worth testing with."""
-    return model.train()(x)
+    return model.train()(x.to(next(model.parameters()).dtype))
 
 
 @dataclass(frozen=True)

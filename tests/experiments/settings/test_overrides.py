@@ -112,7 +112,7 @@ def test_value_that_is_changed_stays_as_it_was():
         ("calls.a.lr=[1]", "calls.a.lr=[1]: expected finite float, like 0.1"),
         ("inner.opaque=1", "inner.opaque=1: this cannot be set by text"),
         ("inner=1", "inner=1: this is a group of settings; set one of limit, rate, on, word, opaque"),
-        ("epoch=1", "epoch=1: the recipe has no 'epoch'; it has epochs, inner, calls"),
+        ("epoch=1", "epoch=1: the recipe has no 'epoch'; it has epochs, inner, calls; did you mean 'epochs'?"),
         ("name=x", "name=x: the recipe has no 'name'; it has epochs, inner, calls"),
         ("inner.limits=1", "inner.limits=1: inner has no 'limits'; it has limit, rate, on, word, opaque"),
         ("calls.b.lr=1", "calls.b.lr=1: calls has no 'b'; it has a"),

@@ -128,6 +128,7 @@ def default_loss(model: nn.Module, batch: Any) -> Tensor:
         ValueError: Nothing of that fits.
 
     Examples:
+        >>> import torch
         >>> float(default_loss(nn.Identity(), (torch.ones(2, 3), torch.zeros(2, 3))))
         1.0
     """
