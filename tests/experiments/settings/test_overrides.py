@@ -114,7 +114,10 @@ def test_value_that_is_changed_stays_as_it_was():
         ("inner=1", "inner=1: this is a group of settings; set one of limit, rate, on, word, opaque"),
         ("epoch=1", "epoch=1: the recipe has no 'epoch'; it has epochs, inner, calls; did you mean 'epochs'?"),
         ("name=x", "name=x: the recipe has no 'name'; it has epochs, inner, calls"),
-        ("inner.limits=1", "inner.limits=1: inner has no 'limits'; it has limit, rate, on, word, opaque"),
+        (
+            "inner.limits=1",
+            "inner.limits=1: inner has no 'limits'; it has limit, rate, on, word, opaque; did you mean 'limit'?",
+        ),
         ("calls.b.lr=1", "calls.b.lr=1: calls has no 'b'; it has a"),
         ("calls.a.given=1", "calls.a.given=1: calls.a has no 'given'; it has betas, sizes, lr"),
         ("epochs.x=1", "epochs.x=1: epochs is one value, not a group of settings"),
