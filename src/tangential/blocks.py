@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -123,6 +123,10 @@ class Blocks:
                 spans.append((at, at + length))
             at += length
         return tuple(spans)
+
+
+BlocksSetting = Literal["cosine", "sticky"] | Blocks | None
+"""What a parameter group has as `blocks`: the paper's test, its majority, known blocks, or nothing."""
 
 
 @dataclass(frozen=True, eq=False)

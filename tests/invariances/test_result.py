@@ -7,11 +7,13 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import distributed, nn
 
 from support.zoo import GPT, tokens
 from tangential import SGDP, AdamP, Blocks, watch
-from tangential.invariances import Invariances, find_invariances
+from tangential.invariances import Invariances, find_invariances, table
 from tangential.invariances.parameter_names import collapsed, matching, unprefixed
 from tangential.invariances.verdicts import Absorber, Verdict
 
@@ -276,9 +278,33 @@ def test_the_table_says_what_was_set_and_what_is_joint(monkeypatch):
     found = find_invariances(nn.Sequential(nn.Linear(12, 8), nn.LayerNorm(8), nn.Linear(8, 3)), torch.randn(6, 12))
     found["2.weight"] = Blocks(size=None)
     text = str(found)
-    assert "only together with its neighbour (layer)" in text
+    assert "invariant only jointly with its neighbour; not projected" in text
     assert "set by you" in text
     assert repr(found) == "<Invariances of 6 parameters: 3 none, 2 joint, 1 layer>"
+
+
+def test_vectors_are_folded_below_the_weights_and_those_with_blocks_are_not():
+    vectors = [Verdict(f"norm{i}.{end}", (8,), "none") for i in range(2) for end in ("weight", "bias")]
+    gain = Verdict("gain", (8,), "layer", Blocks(size=None), 1e-16)
+    found = [*vectors, Verdict("last.weight", (8, 3), "none"), gain]
+    assert [(row.names, row.count) for row in table.rows(found)] == [
+        ("last.weight", 1),
+        ("gain", 1),
+        ("*.{bias,weight}", 4),
+    ]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.text("ab.0", min_size=1, max_size=30), min_size=1, unique=True), st.integers(8, 24))
+def test_names_that_are_cut_stay_different(names, room):
+    cut = table.shortened(names, room)
+    assert len(set(cut)) == len(names)
+    assert cut == tuple(names) or all(len(name) <= room for name in cut)
+
+
+def test_a_notebook_shows_the_table_and_runs_nothing():
+    shown = Invariances([Verdict("<script>", (8, 3), "none")], notes=["a < b"])._repr_html_()
+    assert "<td>&lt;script&gt;</td>" in shown and "<p>a &lt; b</p>" in shown and "<script" not in shown
 
 
 def test_patterns_stand_for_exactly_their_names():

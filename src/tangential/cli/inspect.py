@@ -21,8 +21,9 @@ def inspect(*, model: str, settings: list[str] | None, batch: str | None, agains
     torch.manual_seed(0)
     subject = load(model, parse_settings(settings or []), shape)
     make_folder(out)
-    found = find_invariances(subject.model, *subject.args, **subject.kwargs)
     terminal = console()
+    with terminal.status("Looking for scale-invariant weights"):
+        found = find_invariances(subject.model, *subject.args, **subject.kwargs)
     terminal.print(found)
     records = cosine_records(subject, found, against_cosine) if against_cosine else []
     if records:

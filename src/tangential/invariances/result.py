@@ -17,6 +17,7 @@ from tangential.invariances.parameter_names import matching, unprefixed
 from tangential.invariances.verdicts import KINDS, Absorber, Verdict, explained, kind_and_label
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
 
 _VERSION = 1
@@ -176,8 +177,11 @@ class Invariances(Mapping[str, "Blocks | None"]):
     def __repr__(self) -> str:
         return f"<Invariances of {table.summary(list(self._verdicts.values()))}>"
 
-    def __rich__(self) -> Table:
-        return table.rich_table(list(self._verdicts.values()), self.notes)
+    def _repr_html_(self) -> str:
+        return table.html(list(self._verdicts.values()), self.notes)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        yield table.rich_table(list(self._verdicts.values()), self.notes, options.max_width)
 
     def _resolved(self, name: str) -> str:
         if name in self._verdicts:

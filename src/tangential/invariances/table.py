@@ -1,4 +1,8 @@
-"""The answer as a table: one line for many similar weights, so that a network fits on a screen."""
+"""The answer as a table: one line for many similar weights, so that a network fits on a screen.
+
+Weights of two dimensions or more come first. Vectors without blocks, which are norm parameters and biases, are folded
+into a line per answer.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 from tangential.invariances.parameter_names import collapsed
@@ -39,18 +44,28 @@ class Row:
 
 
 def rows(verdicts: Sequence[Verdict]) -> list[Row]:
-    """The lines of the table, in the model's order."""
-    groups: dict[tuple[str, str], list[Verdict]] = {}
+    """The lines of the table: weights in the model's order, then vectors without blocks."""
+    groups: dict[tuple[bool, str, str], list[Verdict]] = {}
     for verdict in verdicts:
-        groups.setdefault((verdict.label, _why(verdict)), []).append(verdict)
+        folded = len(verdict.shape) < 2 and verdict.blocks is None and not verdict.chosen
+        groups.setdefault((folded, verdict.label, _why(verdict)), []).append(verdict)
     lines = [
-        ([members[index] for index in inside], pattern)
-        for members in groups.values()
-        for pattern, inside in collapsed([member.name for member in members])
+        (folded, pattern, [members[index] for index in inside])
+        for (folded, *_), members in groups.items()
+        for pattern, inside in (_folded(members) if folded else collapsed([member.name for member in members]))
     ]
     order = {verdict.name: place for place, verdict in enumerate(verdicts)}
-    lines.sort(key=lambda line: order[line[0][0].name])
-    return [_row(pattern, members) for members, pattern in lines]
+    lines.sort(key=lambda line: (line[0], order[line[2][0].name]))
+    return [_row(pattern, members) for _, pattern, members in lines]
+
+
+def _folded(members: Sequence[Verdict]) -> list[tuple[str, list[int]]]:
+    """All of them as one pattern: how the names end; one that stands for several names already stays."""
+    patterns = collapsed([member.name for member in members])
+    if len(patterns) == 1:
+        return patterns
+    ends = sorted({member.name.rpartition(".")[2] for member in members})
+    return [(f"*.{ends[0]}" if len(ends) == 1 else f"*.{{{','.join(ends)}}}", [*range(len(members))])]
 
 
 def _row(pattern: str, members: Sequence[Verdict]) -> Row:
@@ -78,7 +93,7 @@ def _why(verdict: Verdict) -> str:
 def _without_names(verdict: Verdict) -> str:
     """Names of other parameters would put every weight on a line of its own."""
     if verdict.kind == "joint":
-        return "only together with its neighbour" + verdict.reason[verdict.reason.rfind(" (") :]
+        return "invariant only jointly with its neighbour; not projected" + verdict.reason[verdict.reason.rfind(" (") :]
     return verdict.reason
 
 
@@ -98,13 +113,32 @@ def text(verdicts: Sequence[Verdict], notes: Sequence[str], width: int | None = 
 
 
 def _fitting(columns: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
-    """The columns that leave some room for the last one; names too long for that lose their beginnings."""
+    """The columns that leave some room for the last one; names too long for that lose their middles."""
     for expendable in _EXPENDABLE:
         if _taken(columns) + _WHY > width:
             del columns[expendable]
     room = max(_width(columns[0]) - max(_taken(columns) - width, 0), len("parameters"))
-    columns[0] = tuple(name if len(name) <= room else "..." + name[3 - room :] for name in columns[0])
+    columns[0] = shortened(columns[0], room)
     return columns
+
+
+def shortened(names: Sequence[str], room: int) -> tuple[str, ...]:
+    """Names cut in the middle to so many characters, so that different names stay different.
+
+    Args:
+        names: All names of the column.
+        room: The most characters; at least 8.
+
+    Examples:
+        >>> shortened(["encoder.layer.0.weight", "encoder.layer.1.weight", "head"], 13)
+        ('en...0.weight', 'en...1.weight', 'head')
+    """
+    different, most = len(set(names)), room - len("...")
+    for end in sorted(range(1, most), key=lambda end: abs(end - 0.6 * most)):
+        cut = tuple(x if len(x) <= room else f"{x[: most - end]}...{x[-end:]}" for x in names)
+        if len(set(cut)) == different:
+            return cut
+    return tuple(names)
 
 
 def _taken(columns: Sequence[tuple[str, ...]]) -> int:
@@ -119,11 +153,24 @@ def _clipped(line: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 3].rstrip() + "..."
 
 
-def rich_table(verdicts: Sequence[Verdict], notes: Sequence[str]) -> Table:
-    """The table for a rich console; needs the package `rich`."""
+def html(verdicts: Sequence[Verdict], notes: Sequence[str]) -> str:
+    """The table for a notebook."""
+    heads = "".join(f"<th>{escape(head)}</th>" for head in _HEADS)
+    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row.cells()) for row in rows(verdicts))
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    above = "".join(f"<p>{escape(line)}</p>" for line in (summary(verdicts), *notes))
+    return f"{above}<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def rich_table(verdicts: Sequence[Verdict], notes: Sequence[str], width: int) -> Table:
+    """The table for a rich console of this width; needs the package `rich`."""
     from rich.table import Table
 
-    table = Table(*_HEADS, title=summary(verdicts), caption="\n".join(notes) or None, box=None, pad_edge=False)
-    for row in rows(verdicts):
-        table.add_row(*row.cells(), style="" if row.residual and row.label != "near" else "dim")
+    table = Table(title=summary(verdicts), caption="\n".join(notes) or None, box=None, pad_edge=False)
+    lines = rows(verdicts)
+    heads, *cells = zip(*_fitting(list(zip(_HEADS, *(row.cells() for row in lines), strict=True)), width), strict=True)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row, own in zip(lines, cells, strict=True):
+        table.add_row(*own, style="" if row.residual and row.label != "near" else "dim")
     return table

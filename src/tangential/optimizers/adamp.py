@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from tangential.algorithm import Adam
-from tangential.blocks import Blocks
+from tangential.blocks import BlocksSetting
 from tangential.optimizers.base import Params, Projected
 from tangential.optimizers.known_origins import OF_ADAMP
 from tangential.optimizers.settings import scalar
@@ -70,7 +70,7 @@ class AdamP(Projected):
         wd_ratio: float = 0.1,
         nesterov: bool = False,
         *,
-        blocks: Blocks | str | None = "cosine",
+        blocks: BlocksSetting = "cosine",
         maximize: bool = False,
         foreach: bool | None = None,
         fused: bool | None = None,

@@ -26,12 +26,8 @@ from tangential.optimizers.missing_state import add_missing
 from tangential.optimizers.origins import Origin
 from tangential.optimizers.settings import check_keys, check_settings, scalar
 from tangential.optimizers.state_dict import Checked, readable, to_plain
-from tangential.optimizers.validation import (
-    check_capture,
-    check_distinct,
-    check_params,
-    check_state_shapes,
-)
+from tangential.optimizers.summary import summary
+from tangential.optimizers.validation import check_capture, check_members, check_params, check_state_shapes
 from tangential.sharding import ShardedStep, in_use
 
 Params = Iterable[Any]
@@ -52,6 +48,9 @@ class Projected(Optimizer):
         self._checked: dict[int, CheckedGroup] = {}
         super().__init__(params, defaults)
 
+    def __repr__(self) -> str:
+        return summary(self)
+
     def _rule(self, group: dict[str, Any], t: Any) -> Rule:
         raise NotImplementedError
 
@@ -67,8 +66,7 @@ class Projected(Optimizer):
         check_keys(param_group, self.defaults, type(self).__name__)
         check_settings({**self.defaults, **param_group})
         if not isinstance(param_group["params"], (Tensor, set)):
-            param_group["params"] = list(param_group["params"])
-            check_distinct(param_group["params"], {})
+            param_group["params"] = check_members(param_group["params"], type(self).__name__)
         super().add_param_group(param_group)
         try:
             self._checked[id(param_group)] = CheckedGroup(param_group)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from tangential.algorithm import Sgd
-from tangential.blocks import Blocks
+from tangential.blocks import BlocksSetting
 from tangential.optimizers.base import Params, Projected
 from tangential.optimizers.known_origins import OF_SGDP
 from tangential.optimizers.settings import scalar
@@ -73,7 +73,7 @@ class SGDP(Projected):
         delta: float = 0.1,
         wd_ratio: float = 0.1,
         *,
-        blocks: Blocks | str | None = "cosine",
+        blocks: BlocksSetting = "cosine",
         maximize: bool = False,
         foreach: bool | None = None,
         fused: bool | None = None,

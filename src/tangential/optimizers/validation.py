@@ -31,6 +31,27 @@ def check_params(params: Any, owner: str) -> None:
         raise TypeError(f"{owner}({type(params).__name__}): a module came; pass its parameters, model.parameters()")
 
 
+def check_members(params: Any, owner: str) -> list[Any]:
+    """The parameters of a group as a list.
+
+    Args:
+        params: What a group has as `params`.
+        owner: What errors call the optimizer.
+
+    Raises:
+        TypeError: A module, which holds parameters, in the place of one.
+        ValueError: A parameter that is there twice.
+    """
+    members = [params] if isinstance(params, nn.Module) and not isinstance(params, nn.ParameterList) else list(params)
+    for given in members:
+        p = given[1] if isinstance(given, tuple) and len(given) == 2 else given
+        if isinstance(p, nn.Module) and not isinstance(p, nn.ParameterList):
+            kind = type(p).__name__
+            raise TypeError(f"{owner}: a module came, {kind}, in the place of parameters; pass its parameters()")
+    check_distinct(members, {})
+    return members
+
+
 def check_distinct(params: Iterable[Any], group: Mapping[str, Any]) -> None:
     """Raise ValueError for a parameter that a group holds twice: it would take two steps with one gradient.
 

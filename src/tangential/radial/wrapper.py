@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from tangential.backends.opmath import opmath_dtype
 from tangential.blocks import Blocks
+from tangential.optimizers.summary import summary
 from tangential.radial.base_step import bare_step, hooks_of, only, step_treated
 from tangential.radial.bases import check_base, is_decoupled, steps_one_by_one
 from tangential.radial.centering import center
@@ -116,7 +117,7 @@ class Radial(Optimizer):
         return {**kept, "_copies": Copies(kept=True)}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__} ({self.policy!r} over {self.base!r})"
+        return f"{type(self).__name__} ({self.policy!r} over {summary(self.base)})"
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base. See `torch.optim.Optimizer.add_param_group`."""

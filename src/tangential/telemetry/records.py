@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -14,7 +14,21 @@ from tangential.telemetry.block_sums import BlockSums, Gathered, gathered
 from tangential.telemetry.equilibrium import equilibrium_angle
 from tangential.telemetry.metrics import Detail, Metrics, number, of_weight, over_weights, per_block
 
-Record = dict[str, Any]
+
+class Record(TypedDict):
+    """What one recorded step did, as plain values.
+
+    Attributes:
+        step: Steps the optimizer has taken.
+        epoch: What `Telemetry.epoch` was set to.
+        summary: Quantiles over the weights of each metric.
+        weights: Name to metrics; left out with `detail="summary"`.
+    """
+
+    step: int
+    epoch: int | None
+    summary: dict[str, dict[str, float]]
+    weights: dict[str, Metrics]
 
 
 class Recorder:
@@ -56,8 +70,8 @@ class Recorder:
         known = [next(numbers) if isinstance(lr, Tensor) else float(lr) for lr in rates]
         lr_of = {id(group): lr for group, lr in zip(self._optimizer.param_groups, known, strict=True)}
         weights = {each.weight.name: self._entry(each, lr_of.get(id(each.weight.group), math.nan)) for each in found}
-        record: Record = {"step": step, "epoch": epoch, "summary": over_weights(weights)}
-        return record if self._detail == "summary" else {**record, "weights": weights}
+        record: dict[str, Any] = {"step": step, "epoch": epoch, "summary": over_weights(weights)}
+        return cast(Record, record if self._detail == "summary" else {**record, "weights": weights})
 
     def _entry(self, found: Gathered, lr: float) -> Metrics:
         weight = found.weight

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from hashlib import sha1
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from tangential.telemetry.json_lines import json_lines
 from tangential.telemetry.records import Record
@@ -125,7 +125,7 @@ def _lines(path: Path) -> Iterable[tuple[Record, int]]:
             if step <= last:
                 raise ValueError(f"line {number} has step {step} after step {last}")
             last = step
-            yield record, end
+            yield cast(Record, record), end
     except ValueError as error:
         raise ValueError(f"{path} is broken ({error}); move it away to go on") from error
 

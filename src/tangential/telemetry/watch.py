@@ -24,7 +24,8 @@ from tangential.telemetry.readable import are_readable
 from tangential.telemetry.records import Record, Recorder
 from tangential.telemetry.watch_list import WatchList, Where
 
-Sink = Callable[[Record], None]
+Sink = Callable[[Any], None]
+"""Called with every record; a `Record`, for those who annotate."""
 
 LIMIT = 1 << 25
 """Elements copied per record: 128 MiB in float32, all of a ResNet-50."""
@@ -57,6 +58,7 @@ class Telemetry:
         self.records: deque[Record] = deque(maxlen=keep)
         self.sinks = sinks
         self._every = every
+        self._watched = type(optimizer).__name__
         self._limit = limit
         self._watch_list = watch_list
         self._recorder = Recorder(optimizer, detail)
@@ -71,6 +73,11 @@ class Telemetry:
         self._hooks += [optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)]
         pre_hooks: Any = optimizer._optimizer_step_pre_hooks  # an OrderedDict
         pre_hooks.move_to_end(self._hooks[0].id, last=False)
+
+    def __repr__(self) -> str:
+        state = "every step" if self._every == 1 else f"every {self._every} steps"
+        state = state if self._hooks else "closed"
+        return f"<Telemetry of {self._watched}: {state}, {self.step} taken, {self._recorder.count} recorded>"
 
     @property
     def latest(self) -> Record | None:
@@ -200,7 +207,7 @@ def watch(
 
     Args:
         optimizer: Whose steps. A wrapper around one, such as Accelerate's, is looked into.
-        every: Record each so many steps. A step that a `GradScaler` skipped is made up for by the next.
+        every: Record every N-th step. A step that a `GradScaler` skipped is made up for by the next.
         names: Names of the parameters, usually `model.named_parameters()`; without it they are `group.index`.
         invariances: Which blocks of which weights are scale-invariant, as `find_invariances` gives it; prefixes that
             wrappers add to names may differ. Without it, the `blocks` of a parameter group count, and else the output

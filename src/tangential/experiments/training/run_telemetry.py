@@ -71,8 +71,8 @@ class RunTelemetry:
         """Write the record of the step that was just taken, if it was recorded."""
         if self._taken:
             weights = {name: figures for record in self._taken for name, figures in record["weights"].items()}
-            place = {"step": self._training.step, "epoch": self._training.epoch + 1}
-            self._file({**place, "summary": over_weights(weights), "weights": weights})
+            step, epoch = self._training.step, self._training.epoch + 1
+            self._file({"step": step, "epoch": epoch, "summary": over_weights(weights), "weights": weights})
             self._taken.clear()
 
     def rewind(self) -> None:
