@@ -24,16 +24,30 @@ CHEAPER = {
 """Lines that take minutes or gigabytes, and the same code on less; `make demo` is checked by what it would run."""
 
 
+RECORD = r"""tangential() { printf '%s\037' "$@" >>commands; echo >>commands; }"""
+"""A shell function in the place of the program: each would load torch anew, which takes longer than what it does."""
+
+RUN = """
+import os, sys
+from tangential.__main__ import main
+for line in open("commands").read().splitlines():
+    sys.argv = ["tangential", *line.split("\\037")[:-1]]
+    print(sys.argv, flush=True)
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+"""What was recorded, one after the other, in one fresh process; the first that fails ends it."""
+
+
 def script():
-    """All blocks as one shell script; each block of Python runs below those before it."""
-    lines, python = ["set -eu"], ""
-    for language, text in BLOCKS:
-        if language == "sh":
-            lines.append(text)
-        else:
-            python += text
-            lines.append(f"python - <<'END'\n{python}END")
-    return "\n".join(lines)
+    """All blocks as one shell script: the shell's, then all of Python, then what `tangential` was called with."""
+    shell = "".join(text for language, text in BLOCKS if language == "sh")
+    python = "".join(text for language, text in BLOCKS if language == "python")
+    programs = [f"python - <<'END'\n{text}END" for text in (python, RUN)]
+    return "\n".join(["set -eu", RECORD, shell, *programs])
 
 
 def cheaper(text):
@@ -65,6 +79,8 @@ def test_every_block_runs_in_order_in_a_fresh_shell(clone):
     done = subprocess.run(["sh", "-c", cheaper(script())], cwd=clone, env=fresh, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert (clone / "runs" / "digits" / "report.html").exists()
+    commands = re.findall(r"^(?:tangential|make demo)\b", README, re.MULTILINE)
+    assert len((clone / "commands").read_text().splitlines()) == len(commands) > 6
 
 
 def test_a_line_that_fails_would_be_seen(tmp_path):
@@ -85,7 +101,9 @@ def test_the_python_passes_the_type_checker(tmp_path):
 def test_the_demo_trains_what_the_readme_shows_and_ends_with_the_next_command():
     # not as a part of the `make` that may run the tests: it would print the folders it enters
     alone = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    plan = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True, env=alone).stdout
+    plan = subprocess.run(
+        ["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True, env=alone
+    ).stdout
     assert "tangential train digits --seeds 5 --out runs/digits" in plan
     assert ". .venv/bin/activate" in plan.splitlines()[-1]
 
