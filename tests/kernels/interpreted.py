@@ -13,6 +13,7 @@ from support.twins import DENSE, check_odd_row, decided, exact_twin, worst_step
 from support.weights import gap, give_gradients, gradient_passing, row_error, run, weights
 from tangential import SGDP, AdamP, Blocks
 from tangential.backends import DECISION, fused, fused_cuda
+from tangential.backends.remainders import master
 from tangential.kernels.cuda import launch
 from tangential.kernels.cuda.plan import Cut
 from tangential.kernels.plan import Run, form, runs
@@ -79,6 +80,24 @@ def test_every_dtype_and_layout(kind, layout, dtype, allowed):
     shapes = [(6, 3, 2, 2), (6, 7)]
     optimizer, params = made("adamp-nesterov", kind, dtype, shapes, layout)
     assert worst_step(optimizer, params, 1 if kind == "fused" else 2) < allowed
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("rule", "kind"), [("adamp", "cosine"), ("sgdp-nesterov", "layer")])
+def test_weights_with_remainders_are_stepped_as_in_float32(rule, kind, dtype):
+    shapes = [(6, 3, 3), (2, 1100)]
+    optimizer, params = made(rule, kind, dtype, shapes, compensation="kahan")
+    full = [p.detach().float().requires_grad_() for p in params]
+    cls, hyper = RULES[rule]
+    exact = cls(full, blocks=BLOCKS[kind], foreach=False, **hyper)
+    for step in range(3):
+        give_gradients(params, step)
+        for p, q in zip(params, full, strict=True):
+            q.grad = p.grad.float()
+        optimizer.step()
+        exact.step()
+    found = [master(p.detach(), optimizer.state[p]["remainder"]) for p in params]
+    assert gap(found, [q.detach() for q in full]) < 2e-6
 
 
 @pytest.mark.parametrize(("rule", "kind"), [("adamp", "cosine"), ("sgdp-nesterov", "cosine"), ("adamp", "channel")])
@@ -255,7 +274,7 @@ def test_views_that_begin_anywhere_are_stepped_right(which):
     optimizer.step()
     twin.step()
     assert part is not optimizer._kernels._cuda._parts[0] or which != "moment"
-    assert not any(launch._aligned([[x.data_ptr()] for x in (moved(params[0]),) * 4]))
+    assert not any(launch._aligned([[x.data_ptr()] for x in (moved(params[0]),) * 8]))
     assert gap([p.detach().double() for p in params], [q.detach() for q in twins]) < 1e-6
 
 

@@ -44,10 +44,10 @@ KINDS = dict(table="*i64", runs="*i64", work="*i64", tested="*i64", settings="*f
              all_sums="i32")
 half, full = tl.bfloat16, tl.float32
 JOBS = {
-    "80": [("apply", dict(T=(False, True, half, full))), ("repair", dict(T=(True, True, half, half)))],
-    "90": [("prepare", dict(ADAM=True, B=128)), ("apply", dict(T=(True, False, full, full))),
+    "80": [("apply", dict(T=(False, True, half, full, True))), ("repair", dict(T=(True, True, half, half, False)))],
+    "90": [("prepare", dict(ADAM=True, B=128)), ("apply", dict(T=(True, False, full, full, False))),
            ("gather", dict(R=8, C=256)), ("decide", dict(VOTING_STEPS=20, B=512)),
-           ("repair", dict(T=(True, False, full, full)))],
+           ("repair", dict(T=(True, False, half, full, True)))],
 }
 arch = sys.argv[1]
 for name, constants in JOBS[arch]:
@@ -115,7 +115,7 @@ def test_gradient_scaling_is_taken_over_on_cuda_alone():
 
 
 def test_step_counts_on_a_device_go_to_other_backends_as_they_are():
-    batch = __import__("tangential.backends.buckets", fromlist=["counts"])
+    batch = __import__("tangential.backends.group_step", fromlist=["counts"])
     near, far = torch.zeros(()), torch.zeros((), device="meta")
     assert batch.counts([near], capturable=False) == [0.0]
     assert all(t.dtype == torch.float64 for t in batch.counts([near, far], capturable=False))

@@ -82,7 +82,7 @@ def test_older_checkpoint_without_the_newer_keys_loads(name):
     optimizer = MAKERS[name](params)
     run(optimizer, params, 2)
     saved = optimizer.state_dict()
-    for key in ("blocks", "maximize", "foreach", "fused", "capturable", "differentiable"):
+    for key in ("blocks", "maximize", "foreach", "fused", "capturable", "differentiable", "compensation"):
         del saved["param_groups"][0][key]
     for own in saved["state"].values():
         own["step"] = int(own["step"])
@@ -175,10 +175,12 @@ def test_distributed_checkpoints_keep_blocks(name, flat, tmp_path):
 def test_settings_that_a_state_dict_lacks_stay(name, foreach):
     optimizer, _ = trained(name)
     saved = optimizer.state_dict()
-    lacking = ("blocks", "delta", "nesterov", "foreach", "maximize", "eps")
+    lacking = ("blocks", "delta", "nesterov", "foreach", "maximize", "eps", "compensation")
     for key in lacking:
         del saved["param_groups"][0][key]
-    mine = dict(blocks=Blocks(size=2), delta=0.3, nesterov=True, foreach=foreach, maximize=True, eps=1e-3)
+    mine = dict(
+        blocks=Blocks(size=2), delta=0.3, nesterov=True, foreach=foreach, maximize=True, eps=1e-3, compensation=None
+    )
     again = MAKERS[name](weights(shapes=SHAPES), **mine, wd_ratio=0.9)
     again.load_state_dict(saved)
     assert {key: again.param_groups[0][key] for key in lacking} == mine

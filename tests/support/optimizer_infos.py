@@ -93,7 +93,15 @@ def info(cls: type, configurations: dict[str, dict[str, Any]]) -> OptimizerInfo:
         optim_inputs_func=inputs,
         scheduler_inputs=SCHEDULES,
         supported_impls=("foreach", "differentiable", "fused"),
-        not_og_supported_flags=("foreach", "differentiable", "fused", "maximize", "capturable", "blocks"),
+        not_og_supported_flags=(
+            "foreach",
+            "differentiable",
+            "fused",
+            "maximize",
+            "capturable",
+            "blocks",
+            "compensation",
+        ),
         has_capturable_arg=True,
         supports_fused_on=("cpu",),
     )

@@ -6,20 +6,24 @@ nothing is compiled (`kernels`).
 """
 
 from tangential.backends.aliasing import apart
-from tangential.backends.buckets import Bucket, GroupStep
+from tangential.backends.buckets import Bucket
 from tangential.backends.choose import choose, in_use, walk
 from tangential.backends.fused import DECISION, require_kernel
 from tangential.backends.fused_step import FusedStep, unscaled
+from tangential.backends.group_step import GroupStep
+from tangential.backends.remainders import REMAINDER, compensates
 from tangential.backends.sticky import VOTES
 
 __all__ = [
     "DECISION",
+    "REMAINDER",
     "VOTES",
     "Bucket",
     "FusedStep",
     "GroupStep",
     "apart",
     "choose",
+    "compensates",
     "in_use",
     "require_kernel",
     "unscaled",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from tangential.backends.buckets import GroupStep
+from tangential.backends.group_step import GroupStep
 from tangential.backends.modes import recording
 
 
@@ -22,7 +22,9 @@ def apart(group_steps: Sequence[GroupStep]) -> list[GroupStep]:
     """The same with copies of the gradients whose storage is that of a weight or moment in one of these steps."""
     if recording():
         return list(group_steps)
-    written = _storages(chain.from_iterable((*step.weights, *chain(*step.moments)) for step in group_steps))
+    written = _storages(
+        chain.from_iterable((*step.weights, *step.remainders, *chain(*step.moments)) for step in group_steps)
+    )
     return [
         step
         if written.isdisjoint(_storages(step.grads))

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tangential.backends import fused
-from tangential.backends.buckets import GroupStep
 from tangential.backends.cpu_chunks import chunked
 from tangential.backends.dtensor import local_tensor
 from tangential.backends.eager import eager
 from tangential.backends.foreach import foreach
+from tangential.backends.group_step import GroupStep
 from tangential.backends.modes import recording
 
 _PLAIN = {Tensor, Parameter}
@@ -69,7 +69,8 @@ def in_use(groups: Sequence[dict[str, Any]]) -> str:
     found: set[str] = set()
     for group in groups:
         name = choose(group["params"], group)
-        kernel = [name == "fused" and fused.takes(p) for p in group["params"] if p.numel()]
+        setting = group["compensation"]
+        kernel = [name == "fused" and fused.takes(p, setting) for p in group["params"] if p.numel()]
         found |= {"fused"} if any(kernel) else set()
         found |= {"foreach" if name == "fused" else name} if not all(kernel) else set()
     return "+".join(name for name in ("fused", "foreach", "eager") if name in found)

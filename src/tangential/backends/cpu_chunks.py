@@ -129,8 +129,9 @@ def cut(bucket: Bucket, step: int) -> Iterator[Bucket]:
         def piece(tensors: list[Tensor], at: int = start, length: int = stop - start) -> list[Tensor]:
             return [x.narrow(bucket.dim, at, length) if x.ndim else x for x in tensors]
 
-        moments = tuple(map(piece, bucket.moments))
-        yield replace(bucket, weights=piece(bucket.weights), grads=piece(bucket.grads), moments=moments)
+        columns = (bucket.weights, bucket.grads, bucket.remainders, *bucket.moments)
+        weights, grads, remainders, *moments = map(piece, columns)
+        yield replace(bucket, weights=weights, grads=grads, remainders=remainders, moments=tuple(moments))
 
 
 def _spans(bucket: Bucket) -> Iterator[Bucket]:
@@ -170,18 +171,19 @@ def _by_form(bucket: Bucket) -> tuple[Bucket, Bucket]:
     blocks = replace(bucket.blocks, dim=0) if isinstance(bucket.blocks, Blocks) else bucket.blocks
 
     def flat(tensors: list[Tensor]) -> list[Tensor]:
-        pairs = zip(tensors, shapes, strict=True)
+        pairs = zip(tensors, shapes, strict=False)  # a column that there is not is empty
         return [x if x.shape == shape else x.as_strided(shape, (*shape[1:], 1)) for x, shape in pairs]
 
-    moments = tuple(map(flat, dense.moments))
-    dense = replace(dense, weights=flat(dense.weights), grads=flat(dense.grads), moments=moments, blocks=blocks)
+    columns = (dense.weights, dense.grads, dense.remainders, *dense.moments)
+    weights, grads, remainders, *moments = map(flat, columns)
+    dense = replace(dense, weights=weights, grads=grads, remainders=remainders, moments=tuple(moments), blocks=blocks)
     return dense, bucket.only([i for i, shape in enumerate(seen) if not shape])
 
 
 def _matrix(bucket: Bucket, i: int) -> tuple[int, ...] | None:
     """`(rows, elements of each)`, or `(elements,)` without blocks, if a weight, its gradient and moments all lie so."""
     w = bucket.weights[i]
-    alike = (bucket.grads[i], *(moment[i] for moment in bucket.moments))
+    alike = (bucket.grads[i], *(column[i] for column in (*bucket.moments, bucket.remainders) if column))
     if w.is_contiguous() and all(x.is_contiguous() for x in alike):
         if bucket.blocks is None:
             return (w.numel(),)

@@ -23,10 +23,15 @@ def _step(bucket: Bucket) -> None:
     """One weight's step."""
     (w,), (g,), old = bucket.weights, bucket.grads, [moment for (moment,) in bucket.moments]
     rule = bucket.rule(bucket.t[0] if isinstance(bucket.t, list) else bucket.t)
-    wide = to_opmath(w.clone() if torch.is_grad_enabled() else w)  # autograd keeps it, and w is written below
+    # autograd keeps the weight, which is written below
+    wide = to_opmath(w.clone()) if torch.is_grad_enabled() else bucket.wide()[0]
     new = rule.advance(g, *old)
     u = rule.direction(g, *new)
-    w.copy_(wide * _keep(wide, g, u, bucket) - u * bucket.projection.lr)
+    new_w = wide * _keep(wide, g, u, bucket) - u * bucket.projection.lr
+    if torch.is_grad_enabled():
+        w.copy_(new_w)
+    else:
+        bucket.write([new_w])
     for moment, value in zip(old, new, strict=True):
         moment.copy_(value)
 

@@ -15,7 +15,7 @@ from weakref import ref
 
 from torch import Tensor
 
-from tangential.backends.buckets import GroupStep
+from tangential.backends.group_step import GroupStep
 
 T = TypeVar("T")
 _dtype = attrgetter("dtype")
@@ -40,15 +40,17 @@ class Columns:
     Attributes:
         weights: The parameters.
         grads: Their gradients.
-        moments: All moments.
+        moments: All moments, and remainders.
         counts: Step counts, decisions and votes; None where a weight has none.
     """
 
     def __init__(self, group_steps: Sequence[GroupStep]) -> None:
-        self.groups = [(step.blocks, len(step.weights)) for step in group_steps]
+        self.groups = [(step.blocks, step.compensation, len(step.weights)) for step in group_steps]
         self.weights = joined([step.weights for step in group_steps])
         self.grads = joined([step.grads for step in group_steps])
-        self.moments = list(chain.from_iterable(column for step in group_steps for column in step.moments))
+        self.moments = list(
+            chain.from_iterable(column for step in group_steps for column in (*step.moments, step.remainders))
+        )
         self.counts: list[Tensor | None] = []
         for step in group_steps:
             self.counts += (*step.steps, *step.decisions, *step.votes)

@@ -24,7 +24,6 @@ from torch import Tensor
 from tangential.algorithm import Rule
 from tangential.backends.buckets import Bucket
 from tangential.backends.modes import recording
-from tangential.backends.opmath import to_opmath
 from tangential.backends.rows import across, lay_out, row_sums, view_sums
 from tangential.backends.tensor_list import TensorList
 
@@ -92,11 +91,11 @@ def move(bucket: Bucket, keep: Any, u: TensorList) -> None:
         torch._foreach_mul_(w.bare, keep.tensors if isinstance(keep, TensorList) else keep)
         torch._foreach_add_(w.bare, change.bare, alpha=change.factor)
     if w.bare[0] is not bucket.weights[0]:
-        torch._foreach_copy_(bucket.weights, w.bare)
+        bucket.write(w.bare)
 
 
 def _wide(bucket: Bucket) -> TensorList:
-    return TensorList([to_opmath(w) for w in bucket.weights])
+    return TensorList(bucket.wide())
 
 
 def _joined(tensors: list[Tensor]) -> Tensor:

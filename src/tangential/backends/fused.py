@@ -17,7 +17,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tangential.algorithm import Adam
-from tangential.backends.buckets import GroupStep, holds_memory, projected
+from tangential.backends.buckets import projected
+from tangential.backends.group_step import GroupStep
+from tangential.backends.remainders import rounds_at_random
+from tangential.backends.tensor_checks import holds_memory
 from tangential.blocks import Blocks
 from tangential.kernels.cpu import why_missing
 from tangential.kernels.plan import Form, Run, form, runs
@@ -30,12 +33,16 @@ CUDA = "cuda"
 """Type of the devices whose weights go to Triton. Tests set it to "cpu", under Triton's interpreter."""
 
 STORAGE = {
-    (torch.float32, torch.float32): 0,
-    (torch.float16, torch.float32): 1,
-    (torch.bfloat16, torch.float32): 2,
-    (torch.bfloat16, torch.bfloat16): 3,
+    (torch.float32, False, torch.float32): 0,
+    (torch.float16, False, torch.float32): 1,
+    (torch.bfloat16, False, torch.float32): 2,
+    (torch.bfloat16, False, torch.bfloat16): 3,
+    (torch.float16, True, torch.float32): 4,
+    (torch.bfloat16, True, torch.float32): 5,
+    (torch.bfloat16, True, torch.bfloat16): 6,
 }
-"""Numbers of the pairs of weight and moment dtypes that the kernels know, as `c/step.c` orders them."""
+"""Numbers of what the kernels know, as `c/step.c` orders them: the dtype of a weight, whether it has a remainder, and
+the dtype of its moments."""
 
 States = MutableMapping[Tensor, dict[str, Any]]
 """The state of an optimizer: that of every parameter by name."""
@@ -54,7 +61,7 @@ def reason_against(p: Tensor) -> str | None:
         return f"a parameter is a {type(p).__name__}, and a kernel knows the memory of plain tensors only"
     if p.device.type not in ("cpu", CUDA):
         return f"a parameter is on {p.device}, and the kernel runs on a CPU or on CUDA"
-    if p.dtype not in {weight for weight, _ in STORAGE}:
+    if p.dtype not in {weight for weight, _, _ in STORAGE}:
         return f"a parameter is {p.dtype}, and the kernel steps float32, bfloat16 and float16"
     return cuda_missing(p) if p.device.type == CUDA else why_missing()
 
@@ -66,9 +73,10 @@ def require_kernel(p: Tensor) -> None:
         raise ValueError(f"fused=True, but {reason}; leave it None, and each parameter gets the fastest way there is")
 
 
-def takes(p: Tensor) -> bool:
+def takes(p: Tensor, compensation: str | None) -> bool:
     """Whether a kernel steps this parameter, if its gradient and moments lie as it does."""
-    return reason_against(p) is None and p.numel() > 0 and form(p.shape, p.stride(), 0) is not None
+    known = reason_against(p) is None and not rounds_at_random(p.dtype, compensation)
+    return known and p.numel() > 0 and form(p.shape, p.stride(), 0) is not None
 
 
 def storage(group_step: GroupStep, i: int) -> int | None:
@@ -78,12 +86,14 @@ def storage(group_step: GroupStep, i: int) -> int | None:
     the CUDA kernel moves it.
     """
     w, g = group_step.weights[i], group_step.grads[i]
-    moments = [moment[i] for moment in group_step.moments]
-    plain = all(type(x) in (Tensor, Parameter) and x.device == w.device and not x.is_neg() for x in (w, g, *moments))
-    dtypes = {m.dtype for m in moments}
+    others = (g, *written(group_step, i))
+    plain = all(type(x) in (Tensor, Parameter) and x.device == w.device and not x.is_neg() for x in others)
+    dtypes, remainder = {m[i].dtype for m in group_step.moments}, group_step.remainder(i)
     if not plain or g.dtype != w.dtype or len(dtypes) > 1 or not _countable(group_step, i):
         return None
-    return STORAGE.get((w.dtype, dtypes.pop()))
+    if rounds_at_random(w.dtype, group_step.compensation) or (remainder is not None and remainder.dtype != torch.int16):
+        return None
+    return STORAGE.get((w.dtype, remainder is not None, dtypes.pop()))
 
 
 def _countable(group_step: GroupStep, i: int) -> bool:
@@ -97,7 +107,9 @@ def _countable(group_step: GroupStep, i: int) -> bool:
 
 def written(group_step: GroupStep, i: int) -> tuple[Tensor, ...]:
     """The tensors of a parameter that a step writes, but for its step count and decision."""
-    return group_step.weights[i], *(moment[i] for moment in group_step.moments)
+    remainder = group_step.remainder(i)
+    own = (group_step.weights[i], *(moment[i] for moment in group_step.moments))
+    return own if remainder is None else (*own, remainder)
 
 
 def span(x: Tensor) -> tuple[int, int]:
@@ -107,7 +119,7 @@ def span(x: Tensor) -> tuple[int, int]:
 
 def form_of(group_step: GroupStep, i: int) -> Form | None:
     """How a parameter, its gradient and its moments all lie in memory; None if not alike, with gaps, or empty."""
-    w, *others = (column[i] for column in (group_step.weights, group_step.grads, *group_step.moments))
+    w, *others = (*written(group_step, i), group_step.grads[i])
     if w.numel() == 0 or any(x.shape != w.shape for x in others):
         return None
     own, *strides = ([s for s, n in zip(x.stride(), w.shape, strict=True) if n > 1] for x in (w, *others))

@@ -19,7 +19,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tangential.backends.buckets import GroupStep, holds_memory
 from tangential.backends.fingerprint import Columns, addresses
 from tangential.backends.fused import (
     States,
@@ -31,7 +30,9 @@ from tangential.backends.fused import (
     storage,
     written,
 )
+from tangential.backends.group_step import GroupStep
 from tangential.backends.sticky import VOTING_STEPS
+from tangential.backends.tensor_checks import holds_memory
 from tangential.kernels.cpu import Call, library, warn_if_missing
 from tangential.kernels.plan import Plan, Run
 
@@ -121,4 +122,14 @@ class CpuKernel:
 def _columns(group_step: GroupStep) -> tuple[Sequence[Tensor | None], ...]:
     votes = group_step.votes or [None] * len(group_step.weights)
     first, second = group_step.moments[0], group_step.moments[-1]
-    return group_step.weights, group_step.grads, first, second, group_step.steps, group_step.decisions, votes
+    remainders = list(map(group_step.remainder, range(len(votes))))
+    return (
+        group_step.weights,
+        group_step.grads,
+        first,
+        second,
+        group_step.steps,
+        group_step.decisions,
+        votes,
+        remainders,
+    )

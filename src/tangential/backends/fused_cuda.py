@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tangential.algorithm import Adam
 from tangential.backends import fused
-from tangential.backends.buckets import GroupStep
+from tangential.backends.group_step import GroupStep
 from tangential.backends.sticky import VOTING_STEPS
 from tangential.kernels.cuda import launch
 from tangential.kernels.cuda.launch import Launch
@@ -76,10 +76,15 @@ class CudaKernel:
         for group, i in taken:
             group_step = group_steps[group]
             dtypes = (group_step.weights[i].dtype, group_step.moments[0][i].dtype)
-            key = (group_step.weights[i].device, *dtypes, group_step.rule(1.0).nesterov)
+            key = (
+                group_step.weights[i].device,
+                group_step.rule(1.0).nesterov,
+                group_step.remainder(i) is not None,
+                *dtypes,
+            )
             together.setdefault(key, []).append((group, i))
         self._parts = []
-        for (device, *dtypes, nesterov), places in together.items():
+        for (device, nesterov, remainders, *dtypes), places in together.items():
             if launch.capturing(device):
                 raise RuntimeError(
                     "a CUDA graph captures the first step of these parameters: take one step before the capture, as"
@@ -94,6 +99,7 @@ class CudaKernel:
                 dtypes=(dtypes[0], dtypes[1]),
                 adam=isinstance(group_steps[places[0][0]].rule(1.0), Adam),
                 nesterov=nesterov,
+                remainders=remainders,
                 voting_steps=VOTING_STEPS,
             )
             everything = len(places) == sum(len(group_step.weights) for group_step in group_steps)
@@ -130,4 +136,6 @@ def _addresses(group_step: GroupStep) -> tuple[list[int], ...]:
     owned = (group_step.weights, group_step.grads, first, second, group_step.steps)
     decisions = [0 if x is None else x.data_ptr() for x in group_step.decisions]
     votes = list(map(Tensor.data_ptr, group_step.votes)) or [0] * len(group_step.weights)
-    return *(list(map(Tensor.data_ptr, column)) for column in owned), decisions, votes
+    found = map(group_step.remainder, range(len(decisions)))
+    remainders = [0 if x is None else x.data_ptr() for x in found]
+    return *(list(map(Tensor.data_ptr, column)) for column in owned), decisions, votes, remainders

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from tangential.backends import fused
-from tangential.backends.buckets import GroupStep
 from tangential.backends.fingerprint import Columns, Fingerprint
 from tangential.backends.fused_cpu import CpuKernel, takes_now
+from tangential.backends.group_step import GroupStep
 
 if TYPE_CHECKING:
     from tangential.backends.fused_cuda import CudaKernel

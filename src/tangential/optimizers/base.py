@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import repeat
-from operator import attrgetter, is_, is_not, itemgetter
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import torch
@@ -18,11 +17,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tangential.algorithm import Projection, Rule
-from tangential.backends import DECISION, VOTES, FusedStep, GroupStep, apart, choose, unscaled, walk
+from tangential.backends import (
+    DECISION,
+    FusedStep,
+    GroupStep,
+    apart,
+    choose,
+    unscaled,
+    walk,
+)
 from tangential.backends.dtensor import is_dtensor
 from tangential.optimizers.checked_group import CheckedGroup, States, sharded_step
+from tangential.optimizers.columns import fill_columns
 from tangential.optimizers.first_state import moves_nothing, uncount
-from tangential.optimizers.missing_state import add_missing
 from tangential.optimizers.origins import Origin
 from tangential.optimizers.settings import check_keys, check_settings, scalar
 from tangential.optimizers.state_dict import Checked, readable, to_plain
@@ -225,9 +232,10 @@ class Projected(Optimizer):
         steps: list[Tensor] = []
         moments: list[list[Tensor]] = [[] for _ in self._moments]
         votes: list[Tensor] = []
+        remainders: list[Tensor] = []
         decisions: list[Tensor | None] = []
         traced = torch.compiler.is_compiling()  # the compiler knows lists of tensors only
-        self._init_group(group, weights, grads, steps, votes, *moments, *([] if traced else [decisions]))
+        self._init_group(group, weights, grads, steps, votes, remainders, *moments, *([] if traced else [decisions]))
         lr = group["lr"].double().reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
         settings = {name: scalar(group[name]) for name in ("delta", "eps", "wd_ratio")}
         return GroupStep(
@@ -237,6 +245,8 @@ class Projected(Optimizer):
             steps=steps,
             votes=votes,
             decisions=[None] * len(weights) if traced else decisions,
+            remainders=remainders,
+            compensation=group["compensation"],
             backend=choose(weights, group),
             demanded=bool(group["fused"]),
             blocks=group["blocks"],
@@ -253,6 +263,7 @@ class Projected(Optimizer):
         grads: list[Tensor],
         steps: list[Tensor],
         votes: list[Tensor],
+        remainders: list[Tensor],
         *moments: list[Any],
     ) -> None:
         """Fill the lists from the parameters that have a gradient; make the state of those without one.
@@ -262,29 +273,7 @@ class Projected(Optimizer):
         self._check(group)
         given = list(map(_grad, group["params"]))
         self._checked[id(group)].note_gradients(given)
-        if all(map(is_not, given, repeat(None))):
-            params += group["params"]
-            grads += given
-        else:
-            params += [p for p, grad in zip(group["params"], given, strict=True) if grad is not None]
-            grads += [grad for grad in given if grad is not None]
-        owns = self._states_of(params)
-        if not all(owns) or group["blocks"] == "sticky":
-            for p, own in zip(params, owns, strict=True):
-                add_missing(own, p, group, self._moments)
-        if group["blocks"] == "sticky":
-            votes += map(itemgetter(VOTES), owns)
-        steps += map(itemgetter("step"), owns)
-        for name, column in zip(self._moments, moments, strict=False):
-            column += map(itemgetter(name), owns)
-        for column in moments[len(self._moments) :]:
-            column += map(dict.get, owns, repeat(DECISION))
-
-    def _states_of(self, params: list[Tensor]) -> list[dict[str, Any]]:
-        """The state of each parameter; in order where all have one, which spares the hash of every tensor."""
-        if len(self.state) == len(params) and all(map(is_, self.state, params)):
-            return list(self.state.values())
-        return list(map(self.state.__getitem__, params))
+        fill_columns(group, given, self.state, self._moments, (params, grads, steps, votes, remainders), moments)
 
     def _check(self, group: dict[str, Any]) -> None:
         """Check what has changed in a group since it was checked last."""

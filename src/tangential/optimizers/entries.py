@@ -17,7 +17,7 @@ from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from tangential.backends import DECISION, VOTES
+from tangential.backends import DECISION, REMAINDER, VOTES, compensates
 from tangential.backends.dtensor import local_tensor
 from tangential.backends.opmath import opmath_dtype
 from tangential.backends.sticky import VOTING_STEPS
@@ -74,7 +74,8 @@ class Entries:
                 raise ValueError(f"{name}: {VOTES} are {votes.tolist()}, more than its {count:.0f} steps could cast")
             found[VOTES] = votes.to(p.device, torch.int32)
         check_votes(p, found, group, count, name)
-        known = {"step", *self._moments, DECISION, VOTES}
+        self._add_remainder(found, p, group, f"{name}: {REMAINDER}")
+        known = {"step", *self._moments, DECISION, VOTES, REMAINDER}
         return found | {k: _moved(v, p, f"{name}: {k}") for k, v in found.items() if k not in known}
 
     def _complete(self, saved: Any, source: Source, p: Tensor, name: str) -> dict[str, Any]:
@@ -83,7 +84,10 @@ class Entries:
             raise TypeError(f"{name}: its state is a {type(saved).__name__}, must be a dict")
         own = self._renamed(dict(saved or {}), source, p)
         needed = {"step", *self._moments}
-        missing, extra = sorted(needed - own.keys()), sorted(map(str, own.keys() - {*needed, DECISION, VOTES}))
+        missing, extra = (
+            sorted(needed - own.keys()),
+            sorted(map(str, own.keys() - {*needed, DECISION, VOTES, REMAINDER})),
+        )
         if own and missing:
             raise ValueError(
                 f"{name}: state with keys {sorted(map(str, own))} came: {self._owner} needs {sorted(needed)}, so"
@@ -129,6 +133,19 @@ class Entries:
         if not value.is_meta:
             self._read.setdefault(value.device, []).append((what, value))
         return value
+
+    def _add_remainder(self, found: dict[str, Any], p: Tensor, group: Mapping[str, Any], what: str) -> None:
+        """Check a remainder, in place; of a weight that has none in this group, drop it."""
+        if REMAINDER not in found or not compensates(p.dtype, group["compensation"]):
+            found.pop(REMAINDER, None)
+            return
+        value = _dense(found[REMAINDER], what, like=p)
+        if value.shape != p.shape or value.dtype != torch.int16 or value.is_meta != p.is_meta:
+            raise ValueError(
+                f"{what} is a {value.dtype} tensor of shape {tuple(value.shape)} on {value.device}, must be int16 of"
+                f" {tuple(p.shape)}"
+            )
+        found[REMAINDER] = torch.empty_like(p, dtype=torch.int16, requires_grad=False).copy_(value)
 
     def check_values(self) -> None:
         """Raise ValueError for moments that are not finite, or squares below zero; one read-back per device."""

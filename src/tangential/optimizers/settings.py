@@ -45,7 +45,9 @@ _NUMBERS = {
 _BETA = _Range("two numbers in [0, 1)", lambda x: 0 <= x < 1)
 _SWITCHES = ("nesterov", "maximize", "capturable", "differentiable")
 _BACKENDS = ("foreach", "fused")
-SETTINGS = (*_NUMBERS, "betas", "blocks", *_SWITCHES, *_BACKENDS)
+_COMPENSATIONS = ("auto", "kahan", "stochastic", None)
+_ALLOWED = f"must be one of {', '.join(map(repr, _COMPENSATIONS))}"
+SETTINGS = (*_NUMBERS, "betas", "blocks", "compensation", *_SWITCHES, *_BACKENDS)
 """Keys of a group that a step depends on."""
 _BLOCKS = "must be 'cosine', 'sticky', a tangential.Blocks, or None"
 
@@ -151,6 +153,8 @@ def checked(name: str, value: Any) -> Any:
         return _betas(value)
     if name == "blocks":
         return _blocks(value)
+    if name == "compensation":
+        return _compensation(value)
     if name in _SWITCHES or name in _BACKENDS:
         return _switch(name, value, optional=name in _BACKENDS)
     return value
@@ -230,6 +234,14 @@ def _blocks(value: Any) -> Blocks | str | None:
     return value
 
 
+def _compensation(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"compensation={value!r}: {_ALLOWED}")
+    if value not in _COMPENSATIONS:
+        raise ValueError(f"compensation={value!r}: {_ALLOWED}")
+    return value
+
+
 def _switch(name: str, value: Any, *, optional: bool) -> bool | None:
     value = _python(value)
     if isinstance(value, bool) or (optional and value is None):
@@ -239,6 +251,13 @@ def _switch(name: str, value: Any, *, optional: bool) -> bool | None:
 
 def _check_backends(group: Mapping[str, Any]) -> None:
     foreach, fused = (group.get(name) for name in _BACKENDS)
+    compensation = group.get("compensation")
+    if fused and compensation == "stochastic":
+        raise ValueError("fused=True with compensation='stochastic': the kernel rounds to nearest; use fused=None")
+    if group.get("differentiable") and compensation in ("kahan", "stochastic"):
+        raise ValueError(
+            f"compensation={compensation!r} with differentiable=True: autograd cannot look into bits; use None"
+        )
     if foreach and fused:
         raise ValueError(
             "foreach=True with fused=True: ask for one; fused leaves what it cannot step to foreach anyway"

@@ -43,6 +43,9 @@ class SGDP(Projected):
         capturable: Keep step counts on the device of the weights, for CUDA graphs. A graph holds `lr` as it was
             captured, unless it is a tensor on the device.
         differentiable: Record the step for autograd; needs the one-at-a-time backend.
+        compensation: What keeps steps of half-precision weights from being rounded away: "kahan", 16 bits a weight in
+            the state, beside which the weight is as good as float32; "stochastic", rounding at random that is exact on
+            average, without memory and without the kernel; None, nothing; "auto", "kahan" for bfloat16 alone.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -79,6 +82,7 @@ class SGDP(Projected):
         fused: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
+        compensation: str | None = "auto",
     ) -> None:
         defaults = dict(
             lr=lr,
@@ -95,6 +99,7 @@ class SGDP(Projected):
             fused=fused,
             capturable=capturable,
             differentiable=differentiable,
+            compensation=compensation,
         )
         super().__init__(params, defaults)
 

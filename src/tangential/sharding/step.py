@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 
 from tangential.backends.aliasing import apart
-from tangential.backends.buckets import Bucket, GroupStep, real
+from tangential.backends.buckets import Bucket, real
 from tangential.backends.dtensor import is_dtensor, local_tensor
+from tangential.backends.group_step import GroupStep
+from tangential.backends.opmath import to_opmath
 from tangential.blocks import Blocks, row_dots
 from tangential.sharding.dependence import BLOCK_SUMS, Dependence, LocalBlocks, SharedSums
 from tangential.sharding.layouts import Member, SharedLayout, shared_layout
@@ -143,7 +145,7 @@ class ShardedStep:
 
     def _stand_in(self, p: Tensor, shared: SharedSums, step: GroupStep) -> None:
         """The share of a part that does not move: its length counts, and its gradient and direction are zero."""
-        w = real(local_tensor(p))
+        w = to_opmath(real(local_tensor(p)))
         message = self._messages[shared.group_name]
         layout = self._layout([(shared, message.starts[shared])], w.device)
         ww = row_dots(w, w, step.blocks.dim if isinstance(step.blocks, Blocks) else 0)
@@ -167,6 +169,7 @@ def _localized(step: GroupStep) -> GroupStep:
         weights=list(map(_local, step.weights)),
         grads=list(map(_local, grads)),
         moments=tuple([_spread(m, w) for m, w in zip(moment, step.weights, strict=True)] for moment in step.moments),
+        remainders=[_spread(x, w) for x, w in zip(step.remainders, step.weights, strict=False)],
     )
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.backends.buckets import GroupStep, counts, projected
+from tangential.backends.buckets import projected
+from tangential.backends.group_step import GroupStep, counts
 from tangential.backends.opmath import opmath_dtype
 from tangential.backends.rows import lay_out
 from tangential.backends.sticky import Votes

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tangential.algorithm import Projection
-from tangential.backends.buckets import counts, projected
+from tangential.backends.buckets import projected
+from tangential.backends.group_step import counts
 from tangential.backends.rows import lay_out
 from tangential.backends.sticky import VOTES, Votes
 from tangential.blocks import Blocks, chunked_row_dots

@@ -147,12 +147,11 @@ typedef struct {
 } passes;
 
 /* by rule, then by storage as plan.py numbers it */
-static const passes PASSES[2][4] = {
-  {{apply_adam_f32_f32, repair_adam_f32_f32}, {apply_adam_f16_f32, repair_adam_f16_f32},
-   {apply_adam_bf16_f32, repair_adam_bf16_f32}, {apply_adam_bf16_bf16, repair_adam_bf16_bf16}},
-  {{apply_sgd_f32_f32, repair_sgd_f32_f32}, {apply_sgd_f16_f32, repair_sgd_f16_f32},
-   {apply_sgd_bf16_f32, repair_sgd_bf16_f32}, {apply_sgd_bf16_bf16, repair_sgd_bf16_bf16}},
-};
+#define PASS(rule, pair) {apply_##rule##_##pair, repair_##rule##_##pair}
+#define PASSES_OF(rule)                                                                                               \
+  {PASS(rule, f32_f32), PASS(rule, f16_f32), PASS(rule, bf16_f32), PASS(rule, bf16_bf16), PASS(rule, f16r_f32),       \
+   PASS(rule, bf16r_f32), PASS(rule, bf16r_bf16)}
+static const passes PASSES[2][7] = {PASSES_OF(adam), PASSES_OF(sgd)};
 
 static const passes *passes_of(const job *j, const run *r) {
   return &PASSES[j->groups[r->group].sgd != 0][r->storage];

@@ -37,4 +37,38 @@ static inline uint16_t to_f16(float x) {
   const uint32_t found = size >= (127u + 16u) << 23 ? special : size < 113u << 23 ? subnormal : normal;
   return (uint16_t)(found | sign >> 16);
 }
+
+/* A float32 in two halves: the upper 16 bits, rounded, and the rest. Where the rest belongs to another weight, and
+   would make a NaN of a zero or an infinity, it is 0. */
+static inline float join_bf16(uint16_t upper, int16_t low) {
+  const uint32_t size = upper & 0x7fffu, foreign = (size == 0) & (low < 0) | (size == 0x7f80u) & (low > 0);
+  return as_float(((uint32_t)upper << 16) + (foreign ? 0 : (uint32_t)(int32_t)low));
+}
+
+static inline void part_bf16(float x, uint16_t *upper, int16_t *low) {
+  const uint32_t bits = as_bits(x), nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  *upper = (uint16_t)(nan ? 0x7fc0u : (bits + 0x8000u) >> 16);
+  *low = (int16_t)(nan ? 0 : bits);
+}
+
+/* 2^-16 of the distance from a float16 number to the next one away from zero */
+static inline float unit_f16(uint16_t x) {
+  const uint32_t exponent = x >> 10 & 0x1fu, least = exponent < 1 ? 1 : exponent;
+  return as_float(((least > 30 ? 30 : least) - 41u + 127u) << 23);
+}
+
+static inline float join_f16(uint16_t x, int16_t low) {
+  const float rest = (x & 0x7c00u) == 0x7c00u ? 0 : (float)low;
+  return from_f16(x) + rest * unit_f16(x);
+}
+
+static inline void part_f16(float x, uint16_t *near, int16_t *low) {
+  const uint16_t found = to_f16(x);
+  const float rest = (x - from_f16(found)) / unit_f16(found);
+  /* to the nearest integer, by adding 1.5 * 2^23; of infinities and NaNs, what is left is 0 */
+  const float inside = rest > 32767 ? 32767 : rest < -32768 ? -32768 : rest;
+  const float whole = inside + 12582912.0f - 12582912.0f;
+  *near = found;
+  *low = (int16_t)((found & 0x7c00u) == 0x7c00u ? 0 : (int32_t)whole);
+}
 #endif

@@ -9,7 +9,7 @@
 
 enum { PLAIN, KNOWN, TESTED };         /* a run: decay alone, blocks known in advance, the paper's test */
 enum { NOTHING, CHANNEL, LAYER };      /* decision of the test, a byte per weight */
-enum { WEIGHT, GRAD, FIRST, SECOND, COUNT, PREVIOUS, VOTES, COLUMNS }; /* columns of the table of addresses */
+enum { WEIGHT, GRAD, FIRST, SECOND, COUNT, PREVIOUS, VOTES, LOW, COLUMNS }; /* columns of the table of addresses */
 
 /* The settings of a parameter group. `beta2` of SGDP is its dampening. Where votes are counted,
    the first `voting_steps` steps have one each. */
@@ -45,7 +45,7 @@ typedef struct {
 /* A run at this step. */
 typedef struct {
   numbers n;
-  char *p, *g, *m, *v;
+  char *p, *low, *g, *m, *v; /* `low` is p where there are no remainders, and never touched */
   uint8_t *previous;              /* the decision of the last step; overwritten with this one's */
   int32_t *votes;                 /* in how many of the first steps each view fired; 0 without sticky blocks */
   int voting;                     /* this step has a vote */

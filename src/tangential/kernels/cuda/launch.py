@@ -81,6 +81,7 @@ class Launch:
         dtypes: Of the weights and gradients, and of the moments.
         adam: Whether the rule is AdamP's.
         nesterov: Whether the rule is Nesterov's.
+        remainders: Whether the weights have remainders.
         voting_steps: Steps that vote where votes are counted.
     """
 
@@ -94,13 +95,14 @@ class Launch:
         dtypes: tuple[torch.dtype, torch.dtype],
         adam: bool,
         nesterov: bool,
+        remainders: bool,
         voting_steps: int,
     ) -> None:
         from tangential.kernels.cuda import phases
 
         self._phases, self._device, self._weights, self._groups = phases, device, weights, groups
         self._voting_steps = voting_steps
-        self._rule = (adam, nesterov, _triton_dtype(dtypes[0]), _triton_dtype(dtypes[1]))
+        self._rule = (adam, nesterov, *map(_triton_dtype, dtypes), remainders)
         columns = (cut.runs, cut.pieces, cut.mended, cut.gathers, cut.tested)
         self._runs, self._pieces, self._mended, self._gathers, self._tested = (Sent(x, device) for x in columns)
         self._numbers = torch.empty(weights * layout.NUMBERS, device=device)
@@ -123,7 +125,7 @@ class Launch:
         """Take one step.
 
         Args:
-            addresses: The rows of `layout` up to `VOTES`, and the group of each weight.
+            addresses: The rows of `layout` up to `REMAINDER`, and the group of each weight.
             settings: The fields of `group` in `c/table.h`, per group.
             rates: Learning rates that live on a device, by group.
             scale: What the gradients are multiplied by.
@@ -192,8 +194,9 @@ class Launch:
 
 def _aligned(addresses: Sequence[Sequence[int]]) -> list[int]:
     """Whether all of a weight's tensors begin at multiples of 16 bytes, which wide loads need: views need not."""
-    tensors = (addresses[i] for i in (layout.WEIGHT, layout.GRAD, layout.FIRST, layout.SECOND))
-    return [int((p | g | m | v) % 16 == 0) for p, g, m, v in zip(*tensors, strict=True)]
+    tensors = (layout.WEIGHT, layout.GRAD, layout.FIRST, layout.SECOND, layout.REMAINDER)
+    rows = zip(*(addresses[i] for i in tensors), strict=True)
+    return [int((p | g | m | v | low) % 16 == 0) for p, g, m, v, low in rows]
 
 
 def _programs(pieces: Sent) -> tuple[int]:

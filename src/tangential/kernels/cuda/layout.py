@@ -5,7 +5,7 @@ Every table is 64-bit integers, since a Triton kernel can turn one into a pointe
 
 from __future__ import annotations
 
-WEIGHT, GRAD, FIRST, SECOND, STEP, PREVIOUS, VOTES, GROUP, ALIGNED, ADDRESSES = range(10)
+WEIGHT, GRAD, FIRST, SECOND, STEP, PREVIOUS, VOTES, REMAINDER, GROUP, ALIGNED, ADDRESSES = range(11)
 """Rows of the table of weights, one column per weight, and how many rows there are.
 
 `PREVIOUS` is the address of the last decision, which `decide` overwrites with the new one.

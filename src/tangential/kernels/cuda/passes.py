@@ -112,7 +112,7 @@ def apply_rows(  # noqa: PLR0915 - one pass, whose sums stay in registers
             all_wu += tl.sum(wu, 0)
             rate = tl.where(moved == 0, 0.0, k[RATE])
             keep = tl.where(moved == 0, 1.0, moved)
-        put(at, o, inside, keep[:, None] * p - rate[:, None] * u)
+        put(at, o, inside, keep[:, None] * p - rate[:, None] * u, T)
         if not WHOLE_ROWS:
             tl.debug_barrier()  # another thread may read what one wrote
             for j in range(C, cols, C):
@@ -201,7 +201,7 @@ def apply_slice(
         o = place(run, skipped, r, j + e, VECTORS)
         p, g, u = advance(at, o, inside, k, T)
         if mode == PLAIN:
-            put(at, o, inside, k[PLAINLY] * p - k[RATE] * u)
+            put(at, o, inside, k[PLAINLY] * p - k[RATE] * u, T)
         else:
             ww += tl.sum(p * p, axis)
             gg += tl.sum(g * g, axis)
