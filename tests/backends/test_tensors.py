@@ -170,3 +170,22 @@ def test_gradients_of_another_dtype_than_their_weight(dtype, backend):
     AdamP([w], lr=0.1, **backend).step()
     AdamP([twin], lr=0.1, **backend).step()
     torch.testing.assert_close(w, twin)
+
+
+class Packed(torch.Tensor):
+    """A tensor of a kind that a backend cannot read, as the quantised moments of other packages are."""
+
+
+@backends
+@rules
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_moments_of_another_kind_are_refused_before_anything_moves(dtype, rule, backend):
+    w = torch.randn(4, 3, dtype=dtype).requires_grad_()
+    optimizer = RULES[rule]([w], **backend)
+    w.grad = torch.ones_like(w)
+    optimizer.step()
+    key, before = MOMENTS[rule][0], w.detach().clone()
+    optimizer.state[w][key] = optimizer.state[w][key].as_subclass(Packed)
+    with pytest.raises(ValueError, match="a moment of the type Packed: must be a plain tensor"):
+        optimizer.step()
+    assert torch.equal(w, before) and optimizer.state[w]["step"] == 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from tangential.backends.modes import recording
 from tangential.backends.opmath import opmath_dtype
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MOMENT_DTYPES = {torch.float32, torch.float64, torch.bfloat16}
 """Dtypes of real moments. The squares of usual gradients are 0 in float16."""
 
+PLAIN = {Tensor, Parameter}
 _layout, _dtype = attrgetter("layout"), attrgetter("dtype")
 
 
@@ -48,6 +50,7 @@ def _all_usual(step: GroupStep) -> bool:
         and all(map(Tensor.is_floating_point, step.steps))
         and not any(map(Tensor.is_neg, step.steps))
         and {*map(_dtype, chain(*step.moments))} <= MOMENT_DTYPES
+        and {*map(type, chain(*step.moments))} <= PLAIN
         and all(map(Tensor.is_contiguous, found))
         and all(map(holds_memory, chain(step.steps, found)))
     )
@@ -88,6 +91,11 @@ def _check_shape(step: GroupStep, i: int) -> None:
             raise ValueError(
                 f"a parameter of {w.dtype} and shape {tuple(w.shape)} has a {what} of {x.dtype}, unfit for it: convert"
                 f" it to {right}"
+            )
+        if what != "gradient" and type(x) not in {*PLAIN, type(w)} and not recording():
+            raise ValueError(
+                f"a parameter of shape {tuple(w.shape)} has a {what} of the type {type(x).__name__}: must be a plain"
+                " tensor; quantised moments are not stepped"
             )
     if not recording():
         _check_counts(step, i)

@@ -92,9 +92,13 @@ class Projected(Optimizer):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether `torch.amp.GradScaler` leaves unscaling to `step`: the CUDA kernel does it without a read-back."""
+        """Whether `torch.amp.GradScaler` leaves unscaling to `step`: the CUDA kernel does it without a read-back.
+
+        As with torch's optimizers, only if `fused=True` was said: trainers that clip gradients want them unscaled
+        before, and Lightning refuses to clip those of an optimizer that unscales by itself.
+        """
         here = all(p.is_cuda and not is_dtensor(p) for group in self.param_groups for p in group["params"])
-        return here and all(choose(group["params"], group) == "fused" for group in self.param_groups)
+        return here and all(group["fused"] for group in self.param_groups)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         groups, checked = getattr(self, "param_groups", []), getattr(self, "_checked", {})
