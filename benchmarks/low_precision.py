@@ -32,7 +32,7 @@ Make = Callable[[list[Tensor], float], Optimizer]
 
 def entrants() -> dict[str, Make]:
     """What is compared, by name."""
-    plain = dict(weight_decay=0.0)
+    plain: dict[str, Any] = dict(weight_decay=0.0)
     found: dict[str, Make] = {
         'AdamP, `compensation="kahan"`': lambda p, lr: AdamP(p, lr, blocks=None, compensation="kahan"),
         'AdamP, `compensation="stochastic"`': lambda p, lr: AdamP(p, lr, blocks=None, compensation="stochastic"),
