@@ -19,6 +19,10 @@ class AdamP(Projected):
     A weight followed by a normalisation is scale-invariant: only its direction matters, and a step along the weight
     only makes it longer and every later step smaller. AdamP projects that part out, and is AdamW everywhere else.
 
+    Swapping from AdamW: keep `lr` and `weight_decay`, and write the decay down, since AdamW's default is 0.01.
+    Projected weights decay by `wd_ratio`, a tenth. `load_state_dict` takes a running AdamW's state. The paper's decay
+    `wd` for Adam is `weight_decay=wd / lr` here. Groups with `blocks=None` are stepped as by AdamW.
+
     The first eight arguments are, in order and defaults, those of the authors' package `adamp`, so that swapping the
     import is enough.
 

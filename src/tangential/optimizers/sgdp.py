@@ -19,6 +19,10 @@ class SGDP(Projected):
     A weight followed by a normalisation is scale-invariant: its gradient has no radial part, yet with momentum its
     steps do, and that part only makes the weight longer and every later step smaller. SGDP projects it out.
 
+    Swapping from `torch.optim.SGD`: keep `lr`, `momentum` and `weight_decay`. The decay is decoupled here and amounts
+    to SGD's in the long run; projected weights decay by `wd_ratio`, a tenth. `load_state_dict` takes a running SGD's
+    state. Groups with `blocks=None` are not projected.
+
     The first nine arguments are, in order and defaults, those of the authors' package `adamp`, so that swapping the
     import is enough. The momentum buffer is never projected, as in the paper; the authors' code projects it by accident
     when `nesterov` is off.
