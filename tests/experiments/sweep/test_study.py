@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from tangential.experiments.recipes import digits
 from tangential.experiments.settings.overrides import override
 from tangential.experiments.sweep.search_space import read_ranges
-from tangential.experiments.sweep.storage import database_errors, open_storage
+from tangential.experiments.sweep.storage import database_errors
 from tangential.experiments.sweep.validation_split import ValidationSplit
 from tangential.experiments.tasks.classification import Classification
 
@@ -209,38 +209,6 @@ def test_an_error_of_the_database_in_the_middle_is_named_in_one_line(tmp_path):
         search(tmp_path, run=run).work()
     with pytest.raises(ValueError, match=r"x: disk I/O error; choose"), database_errors("x"):
         raise sqlite3.OperationalError("disk I/O error\nand more")
-
-
-POP = """
-import json, sys
-from pathlib import Path
-import optuna
-from tangential.experiments.sweep.storage import open_storage
-study = optuna.load_study(study_name="s", storage=open_storage(Path(sys.argv[1]), heartbeat=60))
-print("ready", flush=True)
-sys.stdin.readline()
-taken = []
-while (trial := study._pop_waiting_trial_id()) is not None:
-    taken.append(trial)
-print(json.dumps(taken))
-"""
-
-
-@pytest.mark.slow
-def test_every_waiting_trial_is_taken_by_one_worker(tmp_path):
-    path = tmp_path / "sweep.db"
-    study = optuna.create_study(study_name="s", storage=open_storage(path, heartbeat=60))
-    for number in range(40):
-        study.enqueue_trial({"x": number})
-    command = [sys.executable, "-W", "ignore", "-c", POP, str(path)]
-    workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    for each in workers:
-        each.stdout.readline()
-    for each in workers:
-        each.stdin.write("\n")
-        each.stdin.flush()
-    taken = [trial for each in workers for trial in json.loads(each.communicate()[0])]
-    assert len(taken) == len(set(taken)) == 40
 
 
 def test_a_search_of_an_earlier_version_goes_on(tmp_path):

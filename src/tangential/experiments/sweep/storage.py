@@ -4,6 +4,9 @@ Optuna takes a waiting trial in two steps: it reads the trial's state, locking t
 is running. SQLite has no locks of rows, and Python's driver begins a transaction at the first *write*, so that two
 workers could read "waiting" before either writes, and both ran the trial. Here every transaction of SQLite begins with
 `BEGIN IMMEDIATE`, which takes the one write lock of the database: read and write of a worker are one unit.
+
+A worker that is killed is noticed by its heartbeat, which Optuna keeps in relational databases alone. Its other storages
+(Redis, journal files, a gRPC proxy) are refused: what a killed worker had taken would never be finished.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ from sqlalchemy.pool import QueuePool
 
 LOCK_SECONDS = 60
 """How long a worker waits for the write lock of an SQLite database."""
+
+WITHOUT_HEARTBEAT = ("redis", "rediss", "grpc", "journal", "file")
+"""Schemes of URLs of storages that keep no heartbeats, or that a user of Optuna might write for one."""
 
 ATTEMPTS = 10
 """How often a worker tries to connect while another one creates the tables, a second apart."""
@@ -59,6 +65,35 @@ def open_storage(where: str | Path, *, heartbeat: int) -> RDBStorage:
         return _connect(where, heartbeat)
 
 
+def check_shared(where: str | Path, *, machines: bool) -> None:
+    """Raise ValueError unless several workers can use a database.
+
+    Args:
+        where: As for `open_storage`.
+        machines: Whether the workers may run on several machines.
+
+    Examples:
+        >>> check_shared(Path("sweep.db"), machines=False)
+        >>> check_shared("sqlite://", machines=False)
+        Traceback (most recent call last):
+        ...
+        ValueError: sqlite://: a database in memory is seen by one process alone; give --storage a file or PostgreSQL
+    """
+    url = "sqlite:///file" if isinstance(where, Path) else where
+    scheme, _, rest = url.partition("://")
+    if not scheme.startswith("sqlite"):
+        return
+    if rest.partition("?")[0] in ("", "/", "/:memory:") or "mode=memory" in rest:
+        raise ValueError(
+            f"{where}: a database in memory is seen by one process alone; give --storage a file or PostgreSQL"
+        )
+    if machines:
+        raise ValueError(
+            f"{where}: SQLite is for the processes of one machine, as its locks do not hold on network file systems;"
+            " give --storage postgresql+psycopg://USER@HOST/NAME"
+        )
+
+
 @contextmanager
 def database_errors(where: str | Path) -> Iterator[None]:
     """Errors of the database in the block become a ValueError of one line that names the database.
@@ -76,6 +111,12 @@ def database_errors(where: str | Path) -> Iterator[None]:
 
 def _connect(where: str | Path, heartbeat: int) -> RDBStorage:
     url = where if isinstance(where, str) else "sqlite://"
+    scheme = url.partition("://")[0].partition("+")[0]
+    if scheme in WITHOUT_HEARTBEAT:
+        raise ValueError(
+            f"--storage {where}: {scheme} keeps no heartbeats, so that a killed worker's trials would be lost; give"
+            " a relational database, as postgresql+psycopg://USER@HOST/NAME, or none for SQLite in --out"
+        )
     settings: dict[str, Any] = {}
     if isinstance(where, Path):
         # Opened by its path, so that no character is read as a part of a URL; in the heartbeat's thread as well.
