@@ -13,7 +13,7 @@ TORCH_INDEX  ?= $(shell [ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/d
 INSTALL       = -m pip install $(addprefix --extra-index-url ,$(TORCH_INDEX))
 PINNED        = $(INSTALL) --constraint constraints.txt
 
-.PHONY: install demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity peers stacks release sharding browser
+.PHONY: install demo test test-fast test-floor test-newest lock lint check fix docs bench bench-gpu figures sanitize parity peers stacks release sharding engines browser
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,7 +52,7 @@ test-newest:  ## the test suite with the newest of every dependency, in .venv-ne
 
 lock: $(VENV)/bin/python  ## refresh constraints.txt: the newest versions that pyproject.toml allows, for every platform
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra stacks --universal --python-version 3.10 --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra stacks --extra ray --extra slurm --universal --python-version 3.10 --upgrade \
 	  --no-annotate --quiet --custom-compile-command "make lock" --output-file constraints.txt
 
 lint: $(VENV)/.dev
@@ -104,6 +104,11 @@ peers: $(VENV)/.dev  ## what torch, timm, pytorch_optimizer and trainers ask of 
 
 sharding: $(VENV)/.dev  ## every case of the matrices on several processes, of which the suite runs a sample
 	TANGENTIAL_MATRIX=1 $(BIN)/python -m pytest -q -n auto tests/sharding
+
+engines:  ## workers on a Ray cluster of two nodes and as jobs of submitit, in .venv-engines
+	$(PYTHON) -m venv .venv-engines
+	.venv-engines/bin/python $(PINNED) -e '.[dev,ray,slurm]'
+	.venv-engines/bin/python -m pytest -q -rs tests/experiments/engines tests/experiments/sweep/test_queue.py
 
 stacks:  ## run and test the example of every trainer, the heavy ones too, in .venv-stacks; rewrites docs/trainers.md
 	$(PYTHON) -m venv .venv-stacks

@@ -21,7 +21,7 @@ RANKS = [
     {"optimizers", "invariances"},
     {"telemetry", "timm", "experiments.settings", "experiments.task", "experiments.templates"},
     {"paper", "radial", "experiments.runs"},
-    {"experiments.nets", "experiments.data"},
+    {"experiments.nets", "experiments.data", "experiments.engines"},
     {"experiments.tasks", "experiments.training"},
     {"experiments.recipes", "experiments.report"},
     {"experiments.sweep", "experiments.viewers"},

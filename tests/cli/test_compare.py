@@ -1,8 +1,6 @@
 """`tangential compare` from the command line: stages, what it prints, and what it refuses."""
 
 import json
-import os
-import subprocess
 import sys
 
 import pytest
@@ -83,31 +81,3 @@ def test_another_command_in_the_same_folder_is_refused(command, tmp_path):
     command(*SMALL, "--out", tmp_path, "--stage", "register")
     code, _, err = command("compare", "tiny", "--out", tmp_path, "--seeds", 8)
     assert code == 2 and "seeds: 2 registered, 8 asked" in err
-
-
-def lasting(folder):
-    """What a comparison found, without what a clock measured."""
-    made = json.loads((folder / "comparison.json").read_text())
-    timed = ("seconds_to_target", "ms_per_step")
-    return made["pairs"], [{key: each[key] for key in each if key not in timed} for each in made["optimizers"]]
-
-
-@pytest.mark.slow
-def test_two_processes_find_what_one_finds(tmp_path):
-    small = [
-        "compare",
-        "digits",
-        "--smoke",
-        "--only",
-        "sgdp",
-        "optimizers.*.lr=0.01..1",
-        "--trials",
-        "3",
-        "--seeds",
-        "2",
-    ]
-    for count in ("1", "2"):
-        command = [sys.executable, "-m", "tangential", *small, "--workers", count, "--out", str(tmp_path / count)]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        assert (done.returncode, done.stderr) == (0, "")
-    assert lasting(tmp_path / "1") == lasting(tmp_path / "2")

@@ -46,6 +46,9 @@ COMMANDS = (
     "attack",
 )
 
+_EXTRAS = {"ray": "ray", "submitit": "slurm"}
+"""Extras that bring what not all recipes need."""
+
 _UsageError: Any = typer.BadParameter.__bases__[0]  # typer brings its own click or takes the one that is installed
 _PLAIN: Any = {"pretty_exceptions_enable": False, "rich_markup_mode": None}
 
@@ -136,7 +139,8 @@ def _explained(error: BaseException) -> tuple[str, int]:
         case ModuleNotFoundError() if not (error.name or "").startswith(
             "tangential"
         ):  # else this package is incomplete
-            return f"{error.name} is not installed; run: pip install 'tangential[recipes]'", 2
+            extra = _EXTRAS.get(error.name or "", "recipes")
+            return f"{error.name} is not installed; run: pip install 'tangential[{extra}]'", 2
         case OSError():
             return f"{error.filename or 'input or output'}: {error.strerror or error}", 2
         case ValueError():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,8 @@ from rich.console import Console
 from tangential.cli.options import command_line
 from tangential.cli.stage_progress import StageProgress
 from tangential.cli.terminal import console, print_line, print_table
-from tangential.cli.workers import Workers, processes
+from tangential.cli.workers import processes
+from tangential.cli.workers import workers as workers_of
 from tangential.experiments.comparison import page, stages
 from tangential.experiments.comparison.choices import Choices
 from tangential.experiments.comparison.contest import Contest
@@ -21,6 +23,7 @@ from tangential.experiments.comparison.outcome import outcome
 from tangential.experiments.comparison.protocol import FILE, Protocol
 from tangential.experiments.comparison.register import register, registered
 from tangential.experiments.comparison.work import work
+from tangential.experiments.engines.workers import Engine, Workers
 from tangential.experiments.report import page as report
 from tangential.experiments.report.comparison import gather_folders
 from tangential.experiments.runs.files import make_folder
@@ -47,8 +50,10 @@ def compare(
     out: Path | None,
     smoke: bool,
     workers: int | None,
+    engine: Engine,
+    per_worker: str,
     threads: int,
-    worker: bool,
+    worker: int | None,
 ) -> None:
     """Tune baseline and projected optimizers alike, retrain them from fresh seeds, and judge.
 
@@ -71,7 +76,7 @@ def compare(
     )
     out = out or Path("runs") / f"{recipe}-compare{'-smoke' if smoke else ''}"
     torch.set_num_threads(threads)
-    terminal = console(quiet=worker)
+    terminal = console(quiet=worker is not None)
     found = registered(asked, out, trains=stage in (None, "tune", "retrain"))
     if found is None and stage not in (None, "register"):
         raise ValueError(
@@ -79,9 +84,8 @@ def compare(
         )
     choices = found[1].choices if found else Choices(**asked)
     fabric = start(precision=choices.contest().recipe.options.precision)
-    count = 1 if worker else workers or processes(threads)
-    beside = ["compare", recipe, "--worker", "--out", str(out), "--threads", str(threads)]
-    beside += ["--smoke"] * smoke + (["--stage", stage] if stage else [])
+    count = workers or (processes(threads) if engine == "local" else 1)
+    crew = workers_of(engine, count, per_worker=per_worker, out=out, worker=worker)
     with Stop() as stop:
         if found is None:
             make_folder(out)
@@ -89,16 +93,19 @@ def compare(
             found = register(choices, out, fabric=fabric, command=command_line(), workers=count)
         _print_plan(terminal, *found, out)
         stop.check()
-        with Workers(count - 1, beside) as others, StageProgress(terminal, found[1]) as progress:
-
-            def train(items: Sequence[Item]) -> None:
-                if not all(item.finished() for item in items):
-                    others.start()
-                work(items, fabric=fabric, stop=stop, command=command_line(), watcher=progress)
-
-            made = None if stage == "register" else _run(*found, out, stage, train, worker=worker)
+        with crew as others, StageProgress(terminal, found[1]) as progress:
+            options = {"fabric": fabric if others.trains else None, "stop": stop, "watcher": progress}
+            train = partial(_train, others=others, options=options)
+            made = None if stage == "register" else _run(*found, out, stage, train, worker=worker is not None)
     if made is not None:
         show(terminal, made, out)
+
+
+def _train(items: Sequence[Item], *, others: Workers, options: dict[str, Any]) -> None:
+    """Train what is left of a stage, with the workers' help."""
+    if not all(item.finished() for item in items):
+        others.start()
+    work(items, check=others.check, command=command_line(), **options)
 
 
 def _run(

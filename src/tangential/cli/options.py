@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +19,15 @@ RECIPES = Path(__file__).with_name("recipes.json")
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="Two steps on a few samples: a check that everything works.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads of each process.")]
+Engine = Annotated[
+    Literal["local", "ray", "slurm"], typer.Option(help="Where workers run: this machine, a Ray cluster, SLURM.")
+]
+PerWorker = Annotated[
+    str, typer.Option(metavar="NEEDS", help="What each worker needs: cpus=4,gpus=1,gb=16,minutes=240.")
+]
+WorkerOf = Annotated[
+    int | None, typer.Option("--worker", hidden=True, help="Train, beside the process that started this one.")
+]
 
 
 def path(text: str) -> Path:
@@ -38,5 +47,8 @@ def recipe_names(incomplete: str) -> list[str]:
 
 
 def command_line() -> str:
-    """The present command as it would be typed again."""
-    return shlex.join(["tangential", *sys.argv[1:]])
+    """The present command as it would be typed again; that of a worker, as the one that started it."""
+    words = list(sys.argv[1:])
+    if "--worker" in words[1:2]:  # and its number
+        del words[1:3]
+    return shlex.join(["tangential", *words])

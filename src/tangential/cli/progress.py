@@ -40,6 +40,7 @@ class Display:
         self._left = sum(job.left for job in jobs)
         self._trained = 0.0
         self._trained_of: dict[Path, int] = {}
+        self._printed: set[Path] = set()
         self._started = time.monotonic()
         self._shown = 0.0
         self._headline = jobs[0].plan.task.headline
@@ -75,12 +76,25 @@ class Display:
             self._live.update(self._bar() if finished else Group(line, self._bar()))
             self._shown = time.monotonic()
         if finished:
+            self._printed.add(job.folder.path)
             self._console.print(line)
 
     def diverged(self, job: Job, message: str) -> None:
         """Print that a run ended early, and leave its other epochs out of the count."""
+        self._printed.add(job.folder.path)
         self._left -= job.left - int(self._trained_of.pop(job.folder.path, 0))
         print_line(self._console, f"{job.optimizer:<10}{job.seed:>5} diverged: {message}")
+
+    def elsewhere(self, job: Job) -> None:
+        """Count and print a run that another process has finished."""
+        if job.folder.path in self._printed:
+            return
+        if reason := job.folder.diverged():
+            self.diverged(job, reason)
+            return
+        self._trained += job.left - 1
+        self._left -= job.left - 1
+        self.epoch(job, job.folder.metrics()[-1])
 
     def _bar(self, share: float = 0.0) -> RenderableType:
         return ProgressBar(total=self._total, completed=self._total - self._left + share)

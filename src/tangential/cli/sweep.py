@@ -11,11 +11,14 @@ import torch
 from rich.console import Console
 
 from tangential.cli.terminal import console, print_line, table
+from tangential.cli.workers import workers as workers_of
+from tangential.experiments.engines.workers import Engine
 from tangential.experiments.recipes import Recipe, choose
 from tangential.experiments.runs.environment import environment
 from tangential.experiments.runs.files import make_folder
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.sweep.search_space import is_range, read_ranges
+from tangential.experiments.sweep.storage import check_shared
 from tangential.experiments.sweep.study import Sweep, best
 from tangential.experiments.sweep.validation_split import ValidationSplit
 from tangential.experiments.training.devices import start
@@ -34,7 +37,11 @@ def sweep(
     out: Path | None,
     smoke: bool,
     heartbeat: int,
+    workers: int,
+    engine: Engine,
+    per_worker: str,
     threads: int,
+    worker: int | None,
 ) -> None:
     """Search hyperparameters of each optimizer of a recipe, with as many trials each.
 
@@ -51,22 +58,33 @@ def sweep(
     out = out or Path("runs") / f"{recipe}-sweep"
     make_folder(out)
     torch.set_num_threads(threads)
-    terminal = console()
+    terminal = console(quiet=worker is not None)
+    database = storage or out.resolve() / "sweep.db"
+    if workers > 1 or engine != "local":
+        check_shared(database, machines=engine != "local")
     studies = {}
-    with Stop() as stop:
+    with Stop() as stop, workers_of(engine, workers, per_worker=per_worker, out=out, worker=worker) as others:
+        others.start()
+
+        def check() -> None:
+            stop.check()
+            others.check()
+
         for optimizer, space in searched.items():
             if space:
-                studies[optimizer] = Sweep(
+                search = Sweep(
                     recipe=chosen,
                     optimizer=optimizer,
                     ranges=space,
                     trials=trials,
-                    storage=storage or out.resolve() / "sweep.db",
+                    storage=database,
                     out=out,
                     run=_runner(chosen, stop),
                     heartbeat=heartbeat,
-                    check=stop.check,
-                ).work(_shower(terminal, chosen, optimizer))
+                    check=check,
+                )
+                run = search.work if others.trains else search.watch
+                studies[optimizer] = run(_shower(terminal, chosen, optimizer))
         stop.check()
     _print_best(terminal, chosen, studies, on)
 

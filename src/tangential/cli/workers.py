@@ -1,52 +1,48 @@
-"""Further processes of a command on this machine, which share its runs through the locks of their folders.
-
-A worker is the same command with `--worker`: it trains and prints nothing. One that dies frees its run, which another
-process takes. When the command ends, however it ends, its workers are told to stop and save.
-"""
+"""Workers of a command: how many, where, and what a process does that is one."""
 
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from pathlib import Path
 
 import torch
 
-_SECONDS = 60  # that a worker has to finish its step and save
+from tangential.experiments.engines.worker import Resources, Worker
+from tangential.experiments.engines.workers import Engine, Workers
+
+_LOOK = 1.0  # seconds between two looks at the process that started a worker
 
 
-class Workers:
-    """Further processes, started when there is work; use it in a `with` statement, which ends them.
+def workers(
+    engine: Engine, count: int, *, per_worker: str, out: Path, worker: int | None, devices: int | None = None
+) -> Workers:
+    """Workers beside this process: none if it is one itself.
 
     Args:
-        count: How many beside this process.
-        arguments: Their command line, below `tangential`.
+        engine: Where they run.
+        count: How many processes train, this one included if it does.
+        per_worker: What each needs, as typed.
+        out: Folder of the runs.
+        worker: The process that started this one as a worker, if one did.
+        devices: Processes of each run.
+
+    Raises:
+        ValueError: Resources that cannot be read, or processes that torchrun started.
     """
-
-    def __init__(self, count: int, arguments: Sequence[str]) -> None:
-        self._count = count
-        self._command = [sys.executable, "-m", "tangential", *arguments]
-        self._started: list[subprocess.Popen[bytes]] = []
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def start(self) -> None:
-        """Start them, unless they were started already."""
-        while len(self._started) < self._count:
-            nowhere = subprocess.DEVNULL  # errors too: this process meets them all
-            self._started.append(subprocess.Popen(self._command, stdout=nowhere, stderr=nowhere))
-
-    def __exit__(self, *error: object) -> None:
-        for each in self._started:
-            each.terminate()
-        for each in self._started:
-            try:
-                each.wait(_SECONDS)
-            except subprocess.TimeoutExpired:
-                each.kill()
-                each.wait()
+    resources = Resources.of(per_worker)
+    command = Worker.here(sys.argv[1:], out)
+    if worker is not None:
+        _follow(worker)
+        return Workers("local", 0, command, resources, trains=True)
+    alone = engine == "local" and count == 1 and not resources.gpus
+    if not alone and torch.distributed.is_torchelastic_launched():
+        raise ValueError("--workers and --engine start processes, and so does torchrun; give --devices instead")
+    trains = alone or (engine == "local" and not resources.gpus and (devices or 1) == 1)
+    return Workers(engine, count - trains, command, resources, trains=trains)
 
 
 def processes(threads: int) -> int:
@@ -60,3 +56,18 @@ def processes(threads: int) -> int:
         return 1
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cpus // threads)
+
+
+def _follow(parent: int) -> None:
+    """Stop and save when the process that started this one is gone: nobody would wait for what it does.
+
+    The further processes of a run on several devices belong to the first one, and Windows has no parents to look at.
+    """
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if os.environ.get("LOCAL_RANK", "0") == "0" and sys.platform != "win32":
+        threading.Thread(target=look, daemon=True).start()

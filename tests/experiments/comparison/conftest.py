@@ -58,7 +58,7 @@ def run(out, *, steps=0, **choices):
     watcher = Interrupting(stop, steps)
 
     def train(items):
-        work(items, fabric=fabric, stop=stop, command="", watcher=watcher)
+        work(items, fabric=fabric, check=lambda: None, stop=stop, command="", watcher=watcher)
 
     tuning = stages.tune(contest, protocol, out, train)
     stages.retrain(contest, protocol, tuning, out, train)

@@ -13,6 +13,7 @@ from tangential.experiments import recipes
 from tangential.experiments.comparison import page, register, stages
 from tangential.experiments.comparison.items import noise, retrained, trials
 from tangential.experiments.comparison.protocol import read
+from tangential.experiments.runs import sharing
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.runs.lock import locked
 from tangential.experiments.training.signals import Stopped
@@ -139,8 +140,6 @@ def test_a_stage_whose_runs_are_not_there_is_refused(tmp_path, compare):
 
 
 def test_a_run_that_another_process_holds_is_waited_for(tmp_path, compare, whole, monkeypatch):
-    from tangential.experiments.comparison import work
-
     with pytest.raises(Stopped):
         compare(tmp_path, steps=1)
     held = tmp_path / "tuning" / "sgd" / "lr=0.1-seed0"
@@ -153,7 +152,7 @@ def test_a_run_that_another_process_holds_is_waited_for(tmp_path, compare, whole
         waited.append(seconds)
         lock.__exit__(None, None, None)
 
-    monkeypatch.setattr(work, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(sharing, "time", SimpleNamespace(sleep=sleep))
     *_, made = compare(tmp_path)
     assert len(waited) == 1
     assert lasting(made) == lasting(whole[1][-1])
@@ -175,7 +174,7 @@ def test_a_retrained_run_that_diverges_leaves_the_verdict_open(tmp_path, compare
     shutil.copytree(out, tmp_path, dirs_exist_ok=True)
     (tmp_path / "scores.json").unlink()
     *_, last = retrained(contest, protocol, tuning.values, tmp_path)
-    last.mark_diverged("train_loss became nan")
+    last.folder.mark_diverged("train_loss became nan")
     *_, made = compare(tmp_path)
     assert made["sentences"] == [made["pairs"][0]["sentence"]]
     assert made["sentences"][0].startswith("sgdp against sgd is undecided, as runs diverged (1 of sgdp)")

@@ -1,19 +1,11 @@
 """A sweep finishes every trial exactly once, for baseline and projected optimizer alike, whoever is killed."""
 
 import json
-import os
-import re
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
-import optuna
 import pytest
 import torch
-from optuna.trial import TrialState
 
 from tangential.experiments.recipes import digits
 from tangential.experiments.settings.overrides import override
@@ -72,67 +64,6 @@ def test_held_out_data_are_no_training_data_and_always_the_same():
     assert torch.equal(torch.cat([train, held]).unique(dim=0), whole.unique(dim=0))
     again = torch.cat([images for images, _ in task.batches("test", batch_size=7)]).flatten(1)
     assert torch.equal(again, held)
-
-
-def worker(out, *more):
-    command = [
-        sys.executable,
-        "-m",
-        "tangential",
-        "sweep",
-        "digits",
-        "--smoke",
-        *LR,
-        "--trials",
-        "4",
-        "--heartbeat",
-        "1",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, "--out", str(out), *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-
-
-def studies(out):
-    return {
-        name: optuna.load_study(study_name=f"digits-{name}", storage=f"sqlite:///{out}/sweep.db")
-        for name in ("sgd", "sgdp")
-    }
-
-
-def finished(study):
-    """The number of the trial that each finished one stands for."""
-    done = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
-    return sorted(each.system_attrs.get("failed_trial", each.number) for each in done)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::optuna.exceptions.ExperimentalWarning")
-@pytest.mark.parametrize("killed", [False, True])
-def test_two_workers_finish_every_trial_exactly_once(tmp_path, killed):
-    slow = ("epochs=40",) if killed else ()
-    first = worker(tmp_path, *slow)
-    while killed and first.poll() is None and not list(tmp_path.glob("sgd/trial0001-seed0/metrics.jsonl")):
-        time.sleep(0.01)
-    second = worker(tmp_path, *slow)
-    if killed:
-        first.send_signal(signal.SIGKILL)
-    answers = [each.communicate() for each in (first, second)]
-    assert [first.returncode, second.returncode] == [-signal.SIGKILL if killed else 0, 0], answers
-    for name, study in studies(tmp_path).items():
-        assert len(finished(study)) == len(set(finished(study))) == 4, (
-            name,
-            [(t.number, t.state) for t in study.trials],
-        )
-        assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
-        folders = {int(re.findall(r"trial(\d+)", path.name)[0]) for path in (tmp_path / name).iterdir()}
-        assert folders == set(finished(study))
-    table = answers[1][0]
-    assert re.search(r"^sgd +[\d.]+ +4 +optimizers.sgd.lr=", table, re.MULTILINE)
-    if not killed:  # both looked for the same number of times, and what each finished it has shown
-        shown = re.findall(r"^(sgdp?) +(\d+) ", answers[0][0] + table, re.MULTILINE)
-        assert len([each for each in shown if "lr=" not in each]) >= 8
 
 
 def test_another_search_in_the_same_database_is_refused(tmp_path):

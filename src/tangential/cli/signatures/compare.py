@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tangential.cli.options import THREADS, Debug, Smoke, Threads, path, recipe_names
+from tangential.cli.options import THREADS, Debug, Engine, PerWorker, Smoke, Threads, WorkerOf, path, recipe_names
 
 
 def compare(
@@ -49,8 +49,10 @@ def compare(
     out: Annotated[Path | None, typer.Option(parser=path, help="Folder of all runs; runs/RECIPE-compare.")] = None,
     smoke: Smoke = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the runs; one for each CPU.")] = None,
+    engine: Engine = "local",
+    per_worker: PerWorker = "cpus=1",
     threads: Threads = THREADS,
-    worker: Annotated[bool, typer.Option(hidden=True, help="Train, beside the command that started this.")] = False,
+    worker: WorkerOf = None,
     debug: Debug = False,
 ) -> None:
     """Tune baseline and projected optimizers alike, retrain them from fresh seeds, and judge.
@@ -78,6 +80,8 @@ def compare(
         out=out,
         smoke=smoke,
         workers=workers,
+        engine=engine,
+        per_worker=per_worker,
         threads=threads,
         worker=worker,
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tangential.cli.options import THREADS, Debug, Smoke, Threads, path, recipe_names
+from tangential.cli.options import THREADS, Debug, Engine, PerWorker, Smoke, Threads, WorkerOf, path, recipe_names
 
 
 def sweep(
@@ -34,7 +34,11 @@ def sweep(
     heartbeat: Annotated[
         int, typer.Option(metavar="SECONDS", min=1, help="A worker without a sign for twice as long counts as dead.")
     ] = 60,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the runs.")] = 1,
+    engine: Engine = "local",
+    per_worker: PerWorker = "cpus=1",
     threads: Threads = THREADS,
+    worker: WorkerOf = None,
     debug: Debug = False,
 ) -> None:
     """Search hyperparameters of each optimizer of a recipe, with as many trials each.
@@ -42,7 +46,7 @@ def sweep(
     Several processes with the same command share the trials; the same command again resumes the search.
 
     Examples:
-      tangential sweep digits 'optimizers.*.lr=1e-3..1' --trials 20
+      tangential sweep digits 'optimizers.*.lr=1e-3..1' --trials 20 --workers 2
       tangential sweep digits 'optimizers.*.lr=1e-3..1' 'batch_size=32|64' epochs=5
     """
     from tangential.cli import sweep as command
@@ -57,5 +61,9 @@ def sweep(
         out=out,
         smoke=smoke,
         heartbeat=heartbeat,
+        workers=workers,
+        engine=engine,
+        per_worker=per_worker,
         threads=threads,
+        worker=worker,
     )

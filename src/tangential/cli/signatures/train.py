@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tangential.cli.options import THREADS, Debug, Smoke, Threads, path, recipe_names
+from tangential.cli.options import THREADS, Debug, Engine, PerWorker, Smoke, Threads, WorkerOf, path, recipe_names
 
 
 def train(
@@ -30,6 +30,9 @@ def train(
     strategy: Annotated[str, typer.Option(help="ddp splits each batch among the processes; auto.")] = "auto",
     accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the fastest there is.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="32, 64, bf16-mixed, 16-mixed; the recipe's.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the runs.")] = 1,
+    engine: Engine = "local",
+    per_worker: PerWorker = "cpus=1",
     threads: Threads = THREADS,
     checkpoint_every: Annotated[
         float, typer.Option(metavar="MINUTES", min=0, help="Minutes between checkpoints within an epoch.")
@@ -37,6 +40,7 @@ def train(
     logger: Annotated[
         list[str] | None, typer.Option(help="tensorboard, wandb, csv or none; may be repeated; tensorboard.")
     ] = None,
+    worker: WorkerOf = None,
     debug: Debug = False,
 ) -> None:
     """Train a recipe (or resume it) and write a report.
@@ -47,6 +51,7 @@ def train(
       tangential train digits
       tangential train digits optimizers.sgdp.lr=0.05 epochs=5 --out runs/short
       tangential train cifar10-small --only adamw --only adamp --seeds 3
+      tangential train digits --seeds 10 --workers 4
       tangential train digits --smoke
     """
     from tangential.cli import train as command
@@ -63,7 +68,11 @@ def train(
         strategy=strategy,
         accelerator=accelerator,
         precision=precision,
+        workers=workers,
+        engine=engine,
+        per_worker=per_worker,
         threads=threads,
+        worker=worker,
         checkpoint_every=checkpoint_every,
         logger=logger,
     )

@@ -21,12 +21,10 @@ from tangential.experiments.comparison.contest import Contest
 from tangential.experiments.comparison.grid import Grid, Point, with_values
 from tangential.experiments.comparison.protocol import Protocol
 from tangential.experiments.recipes.recipe import Recipe
-from tangential.experiments.runs.files import read_object, replace_json
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.sweep.validation_split import ValidationSplit
 
 TUNING, RETRAINED, NOISE = "tuning", "retrained", "noise"
-_DIVERGED = "diverged.json"
 
 
 @dataclass(frozen=True)
@@ -56,24 +54,15 @@ class Item:
 
     def epochs_done(self) -> int:
         """Epochs that are recorded, all of them of a run that diverged."""
-        return self.epochs if self.diverged() else len(self.folder.metrics())
+        return self.epochs if self.folder.diverged() else len(self.folder.metrics())
 
     def finished(self) -> bool:
         """Whether nothing is left to train."""
         return self.epochs_done() >= self.epochs
 
-    def diverged(self) -> str:
-        """Why it ended early; empty if it did not."""
-        path = self.folder.path / _DIVERGED
-        return str(read_object(path).get("reason")) if path.exists() else ""
-
-    def mark_diverged(self, reason: str) -> None:
-        """Record that the run ended early: it is not tried again, since it would end so again."""
-        replace_json(self.folder.path / _DIVERGED, {"reason": reason})
-
     def score(self) -> float | None:
         """The headline after the last epoch, as the task gives it; None if the run diverged."""
-        if self.diverged():
+        if self.folder.diverged():
             return None
         return float(self.folder.metrics()[-1][f"test_{self.recipe.task.headline.name}"])
 

@@ -1,12 +1,7 @@
-"""Work of a stage: its items are trained one after the other, by this process and any other with the same command.
-
-An item belongs to whoever holds the lock of its run folder, and its result is in the folder, so nothing else is shared.
-A process that finds an item held takes another, and waits at the end for those that others still train.
-"""
+"""Work of a stage: its items are trained one after the other, by this process and any other with the same command."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +9,7 @@ import torch
 
 from tangential.experiments.comparison.items import Item
 from tangential.experiments.runs.environment import environment
-from tangential.experiments.runs.lock import Held
+from tangential.experiments.runs.sharing import left_to_workers, share
 from tangential.experiments.task import Record
 from tangential.experiments.training.fit import fit
 from tangential.experiments.training.loop import Training
@@ -22,8 +17,6 @@ from tangential.experiments.training.signals import Stop
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
-
-_POLL = 0.5  # seconds between two looks at what others train
 
 
 class Watcher:
@@ -42,12 +35,21 @@ class Watcher:
         """An item that was left is finished, here or by another process."""
 
 
-def work(items: Sequence[Item], *, fabric: Fabric, stop: Stop, command: str, watcher: Watcher) -> None:
+def work(
+    items: Sequence[Item],
+    *,
+    fabric: Fabric | None,
+    check: Callable[[], None],
+    stop: Stop,
+    command: str,
+    watcher: Watcher,
+) -> None:
     """Train what is left of some items, until all are finished.
 
     Args:
         items: The runs, in the order in which they are taken.
-        fabric: Where they are trained.
+        fabric: Where they are trained; None to leave them to other processes.
+        check: Called before every run and while others are waited for.
         stop: Its signal ends the work; the run under way is saved.
         command: For the record of the environment.
         watcher: Told of the progress.
@@ -58,21 +60,23 @@ def work(items: Sequence[Item], *, fabric: Fabric, stop: Stop, command: str, wat
     where = environment(command=command, threads=torch.get_num_threads())
     left = [item for item in items if not item.finished()]
     watcher.begin(items, left)
-    while left:
-        held = []
-        for item in left:
-            stop.check()
-            if not item.finished() and not _trained(item, fabric, stop, where, watcher):
-                held.append(item)
-            else:
-                watcher.finished(item)
-        if len(held) == len(left):
-            time.sleep(_POLL)
-        left = held
+
+    def checked() -> None:
+        stop.check()
+        check()
+
+    def train(item: Item) -> None:
+        left_to_workers(item) if fabric is None else _train(item, fabric, stop, where, watcher)
+
+    share(left, finished=Item.finished, train=train, check=checked, seen=watcher.finished)
 
 
-def _trained(item: Item, fabric: Fabric, stop: Stop, where: dict[str, Any], watcher: Watcher) -> bool:
-    """Train an item; False if another process holds it."""
+def _train(item: Item, fabric: Fabric, stop: Stop, where: dict[str, Any], watcher: Watcher) -> None:
+    """Train an item.
+
+    Raises:
+        Held: Another process does.
+    """
     plan, settings = item.recipe.plan(item.optimizer, item.seed), item.recipe.settings(item.optimizer, item.seed)
     shown: Callable[[Training], None] = lambda training: watcher.step(item, training)  # noqa: E731
     try:
@@ -80,8 +84,5 @@ def _trained(item: Item, fabric: Fabric, stop: Stop, where: dict[str, Any], watc
             plan, item.folder, settings=settings, environment=where, fabric=fabric, stop=stop, progress=shown
         ):
             watcher.epoch(item, record)
-    except Held:
-        return False
     except FloatingPointError as error:
-        item.mark_diverged(str(error))
-    return True
+        item.folder.mark_diverged(str(error))

@@ -58,6 +58,11 @@ def jobs(recipe: Recipe, out: Path, only: Sequence[str] = ()) -> list[Job]:
     return [_job(recipe, out, name, seed) for seed in range(recipe.seeds) for name in wanted]
 
 
+def is_finished(job: Job) -> bool:
+    """Whether nothing is left to train now, by this process or another; cheap while it is not."""
+    return len(job.folder.metrics()) >= job.plan.epochs and epochs_done(job.folder) >= job.plan.epochs
+
+
 def _job(recipe: Recipe, out: Path, optimizer: str, seed: int) -> Job:
     folder = RunFolder(out / _name(optimizer, seed))
     return Job(

@@ -8,6 +8,7 @@
     lock               held by the process that writes here
     telemetry.jsonl    one object per logged step: what the weights did, if they were watched
     invariances.json   which weights of the model are scale-invariant, as `Invariances.to_json` writes it
+    diverged.json      why it ended early, for the other processes of the command: none of them tries it again
 
 Every file but the metrics is replaced as a whole, so a killed process leaves the old one or the new one. A line of
 metrics beyond the checkpoint belongs to an epoch that will run again. Nothing here needs torch.
@@ -33,6 +34,7 @@ CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint-previous.pt"
 TELEMETRY = "telemetry.jsonl"
 INVARIANCES = "invariances.json"
+DIVERGED = "diverged.json"
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,23 @@ class RunFolder:
         except ValueError as error:
             raise corrupt(path, str(error)) from error
         return records
+
+    def diverged(self) -> str:
+        """Why it ended early; empty if it did not.
+
+        Raises:
+            ValueError: The file is not a JSON object.
+        """
+        path = self.path / DIVERGED
+        return str(read_object(path).get("reason")) if path.exists() else ""
+
+    def mark_diverged(self, reason: str) -> None:
+        """Record that the run ended early: it would end so again."""
+        replace_json(self.path / DIVERGED, {"reason": reason})
+
+    def try_again(self) -> None:
+        """Forget that the run ended early."""
+        (self.path / DIVERGED).unlink(missing_ok=True)
 
     def start(self, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Make the folder and write both files, the settings last: with them the run exists.

@@ -5,8 +5,8 @@ is running. SQLite has no locks of rows, and Python's driver begins a transactio
 workers could read "waiting" before either writes, and both ran the trial. Here every transaction of SQLite begins with
 `BEGIN IMMEDIATE`, which takes the one write lock of the database: read and write of a worker are one unit.
 
-A worker that is killed is noticed by its heartbeat, which Optuna keeps in relational databases alone. Its other storages
-(Redis, journal files, a gRPC proxy) are refused: what a killed worker had taken would never be finished.
+A worker that is killed is noticed by its heartbeat, which Optuna keeps in relational databases alone. Its other
+storages (Redis, journal files, a gRPC proxy) are refused: what a killed worker had taken would never be finished.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 A study in a database holds the trials. Workers take trials from it one at a time; the heartbeat of one that dies stops,
 its trial is marked as failed, and a *retry* with the same settings is enqueued, which resumes from the checkpoint in
-the trial's run folder. Trial numbers grow with every retry, so a trial is identified by its *root*: the number of the
-first of its attempts. The invariant is that every root below the number of trials is finished exactly once, whichever
-workers are killed; a worker that was given a root of another one, or one too many, drops it as `_Surplus`.
+the trial's run folder. Trial numbers grow with every retry, so a trial is identified by its *root*, the number of the
+first of its attempts, and by its *place* among the roots. The invariant is that every place below the number of trials
+is finished exactly once, whichever workers are killed; a worker that was given a root of another one, or one too many,
+drops it as `_Surplus`. Settings are drawn from the place, so that retries change none.
 """
 
 from __future__ import annotations
@@ -111,17 +112,37 @@ class Sweep:
                     _retry_failed(study, self.trials)
         return study
 
+    def watch(self, shown: Callable[[FrozenTrial], None] = lambda trial: None) -> optuna.Study:
+        """Wait until all trials are finished by workers.
+
+        Args:
+            shown: Called with every trial that is finished.
+        """
+        with database_errors(self.storage):
+            study = self.study()
+            seen: set[int] = set()
+            while True:
+                for trial in _among(study, *_FINISHED):
+                    if trial.number not in seen:
+                        seen.add(trial.number)
+                        shown(trial)
+                if len(seen) >= self.trials:
+                    return study
+                self.check()
+                time.sleep(min(self.heartbeat, 5) / 5)
+
     def _objective(self, trial: Trial) -> float:
         study = trial.study
         *earlier, own = study.get_trials(deepcopy=False)[: trial.number + 1]
         root = _root(own)
+        place = sum(_root(each) == each.number < root for each in earlier)
         if root == trial.number:
-            surplus = sum(_root(each) == each.number for each in earlier) >= self.trials
+            surplus = place >= self.trials
         else:
             surplus = any(_root(each) == root and each.state != TrialState.FAIL for each in earlier)
         if surplus:
             raise _Surplus
-        study.sampler = optuna.samplers.TPESampler(seed=trial.number)  # makes the search of a single worker repeatable
+        study.sampler = optuna.samplers.TPESampler(seed=place)  # makes the search of a single worker repeatable
         recipe = self.recipe
         for each in self.ranges:
             recipe = override(recipe, each.suggest(trial))
@@ -129,7 +150,7 @@ class Sweep:
         try:
             seeds = range(recipe.seeds)
             return fmean(
-                self.run(recipe, self.optimizer, seed, RunFolder(folder / f"trial{root:04d}-seed{seed}"))
+                self.run(recipe, self.optimizer, seed, RunFolder(folder / f"trial{place:04d}-seed{seed}"))
                 for seed in seeds
             )
         except FloatingPointError as error:  # diverged: ranks behind all trials that did not
@@ -145,8 +166,9 @@ class Sweep:
 
 
 def best(study: optuna.Study) -> FrozenTrial | None:
-    """The best trial that did not diverge, if any."""
-    return study.best_trial if _among(study, TrialState.COMPLETE) else None
+    """The best trial that did not diverge, if any; of equally good ones that of the lowest place."""
+    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
+    return min(_among(study, TrialState.COMPLETE), key=lambda each: (sign * each.values[0], _root(each)), default=None)
 
 
 def _read(settings: str) -> Any:
