@@ -1,8 +1,8 @@
 """Workers of a sweep's queue, forked from one process that has loaded everything.
 
 `python queue_workers.py STORAGE FOLDER` prints a JSON object: `popped`, the waiting trials that each of four processes
-took; and of a search by three workers, one of which kills itself in the middle of a trial: `ran`, `finished`,
-`unfinished`, `values`, `killed` and `waited`.
+took; and of a search by three workers, one of which kills itself in the middle of a trial, after another one was killed
+before the first heartbeat of its trial: `ran`, `finished`, `unfinished`, `values`, `killed` and `waited`.
 """
 
 import json
@@ -33,7 +33,7 @@ def forked(number, do, out):
     for each in range(number):
         child = os.fork()
         if not child:
-            time.sleep(begin - time.time())
+            time.sleep(max(0.0, begin - time.time()))
             (out / f"{do.__name__}{each}.json").write_text(json.dumps(do(each)))
             os._exit(0)
         children.append(child)
@@ -75,6 +75,7 @@ def main(where, out):
         return ran
 
     popped = forked(TAKERS, pop, out)
+    search.study().ask()  # a trial that runs, without a heartbeat
     ran = forked(WORKERS, work, out)
     name, killed = json.loads((out / "killed").read_text())
     again = [began for each in ran if each for folder, began in each if folder == name]

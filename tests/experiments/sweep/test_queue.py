@@ -32,16 +32,17 @@ def test_every_trial_is_taken_once_and_survives_its_worker(storage, tmp_path):
     found = json.loads(done.stdout)
     taken = [trial for each in found["popped"] for trial in each]
     assert len(taken) == len(set(taken)) == queue_workers.WAITING
-    assert sorted(found["finished"]) == list(range(queue_workers.TRIALS)) and not found["unfinished"]
+    assert len(found["finished"]) == len(set(found["finished"])) == queue_workers.TRIALS and not found["unfinished"]
     for rate, value in found["values"]:
         assert value == pytest.approx(rate)
     killed, *survivors = found["ran"]
     assert killed is None and all(survivors)
     runs = [name for each in survivors for name in each]
+    assert "trial0000-seed0" in runs  # its worker was killed before the first heartbeat
     assert len(runs) == len(set(runs)) >= digits.seeds * (queue_workers.TRIALS - 1)
     assert found["killed"] in runs
     (waited,) = found["waited"]
-    assert waited <= 2 * queue_workers.HEARTBEAT + 2  # and the time to look and to begin
+    assert waited <= 2 * queue_workers.HEARTBEAT + 5  # and the time to look and to begin, on a busy machine
 
 
 @pytest.mark.parametrize("url", ["redis://host:6379/0", "grpc://host:13000", "journal:///runs/sweep.log"])

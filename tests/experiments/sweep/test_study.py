@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import TrialState
 
 from tangential.experiments.recipes import digits
+from tangential.experiments.runs.lock import Held
 from tangential.experiments.settings.overrides import override
 from tangential.experiments.sweep.search_space import read_ranges
 from tangential.experiments.sweep.storage import database_errors
@@ -140,6 +143,46 @@ def test_an_error_of_the_database_in_the_middle_is_named_in_one_line(tmp_path):
         search(tmp_path, run=run).work()
     with pytest.raises(ValueError, match=r"x: disk I/O error; choose"), database_errors("x"):
         raise sqlite3.OperationalError("disk I/O error\nand more")
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_worker_that_was_taken_for_dead_leaves_the_trial_to_its_retry(tmp_path):
+    calls = []
+
+    def run(recipe, optimizer, seed, folder):
+        calls.append(folder.path.name)
+        if len(calls) == 1:  # as by another worker, while this one was stopped
+            others = sweep.study()
+            others.tell(0, state=TrialState.FAIL)
+            RetryHeartbeatStaleTrialCallback()(others, others.trials[0])
+        return 0.5
+
+    sweep = search(tmp_path, run=run, recipe=replace(digits, seeds=1))
+    seen = []
+    sweep.work(seen.append)
+    assert calls == ["trial0000-seed0", "trial0000-seed0", "trial0001-seed0"]
+    assert [trial.number for trial in seen] == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_run_that_its_first_worker_still_trains_is_tried_later(tmp_path, monkeypatch):
+    from tangential.experiments.sweep import study as module
+
+    slept, held = [], [True]
+
+    def run(*_):
+        if held:
+            raise Held("is being written by process 1")
+        return 0.5
+
+    def sleep(seconds):
+        slept.append(seconds)
+        held.clear()
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    sweep = search(tmp_path, run=run, recipe=replace(digits, seeds=1), trials=1, heartbeat=10)
+    assert [trial.state for trial in sweep.work().trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert sum(slept) == 10
 
 
 def test_a_search_of_an_earlier_version_goes_on(tmp_path):

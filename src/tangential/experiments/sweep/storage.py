@@ -21,7 +21,8 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from sqlalchemy import event
+from optuna.storages._rdb.models import TrialHeartbeatModel
+from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
@@ -63,6 +64,12 @@ def open_storage(where: str | Path, *, heartbeat: int) -> RDBStorage:
                     raise
                 time.sleep(1)
         return _connect(where, heartbeat)
+
+
+def heard(storage: RDBStorage) -> set[int]:
+    """Identifiers of the trials of which there was a heartbeat."""
+    with storage.engine.connect() as connection:
+        return set(connection.execute(select(TrialHeartbeatModel.trial_id)).scalars())
 
 
 def check_shared(where: str | Path, *, machines: bool) -> None:

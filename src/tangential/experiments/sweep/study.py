@@ -20,16 +20,18 @@ from statistics import fmean
 from typing import Any
 
 import optuna
-from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tangential.experiments.recipes import Recipe
 from tangential.experiments.runs.folder import RunFolder
+from tangential.experiments.runs.lock import Held
 from tangential.experiments.settings.former_names import current_names
 from tangential.experiments.settings.overrides import override
 from tangential.experiments.settings.record import differences
 from tangential.experiments.sweep.search_space import Range
 from tangential.experiments.sweep.storage import database_errors, open_storage
+from tangential.experiments.sweep.unheard import Unheard
 from tangential.experiments.training.signals import Stopped
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -74,10 +76,13 @@ class Sweep:
         Raises:
             ValueError: The database holds another search of this name, or cannot be used.
         """
+        return self._study(open_storage(self.storage, heartbeat=self.heartbeat))
+
+    def _study(self, storage: RDBStorage) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         study = optuna.create_study(
             study_name=f"{self.recipe.name}-{self.optimizer}",
-            storage=open_storage(self.storage, heartbeat=self.heartbeat),
+            storage=storage,
             direction="maximize" if self.recipe.task.headline.higher_is_better else "minimize",
             load_if_exists=True,
         )
@@ -98,19 +103,38 @@ class Sweep:
             shown: Called with every trial that this worker finished.
         """
         with database_errors(self.storage), warnings.catch_warnings():
-            study = self.study()
+            storage = open_storage(self.storage, heartbeat=self.heartbeat)
+            study = self._study(storage)
+            unheard = Unheard(study, storage, 2 * self.heartbeat)
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             while len(_among(study, *_FINISHED)) < self.trials:
                 self.check()
                 if len(_originals(study)) < self.trials or _among(study, TrialState.WAITING):
-                    tell = [lambda _, trial: shown(trial) if trial.state in _FINISHED else None]
-                    study.optimize(self._objective, n_trials=1, catch=(_Surplus,), callbacks=tell)
+                    self._take(study, shown)
                 elif _among(study, TrialState.RUNNING):
                     time.sleep(min(self.heartbeat, 5) / 5)
                     fail_stale_trials(study)
+                    for trial in unheard.failed():
+                        _retry(study, trial.number)
                 else:  # some ended by an error in an earlier call: they get another attempt
                     _retry_failed(study, self.trials)
         return study
+
+    def _take(self, study: optuna.Study, shown: Callable[[FrozenTrial], None]) -> None:
+        """Run one trial. If this process was stopped for so long that others took it for dead, its retry counts."""
+        scored: list[int] = []
+
+        def objective(trial: Trial) -> float:
+            score = self._objective(trial)
+            scored.append(trial.number)
+            return score
+
+        tell = [lambda _, trial: shown(trial) if trial.state in _FINISHED else None]
+        try:
+            study.optimize(objective, n_trials=1, catch=(_Surplus,), callbacks=tell)
+        except Exception:  # Optuna's, of whatever kind, when it is to write the score of a trial that was given up
+            if not scored or study.get_trials(deepcopy=False)[scored[0]].state != TrialState.FAIL:
+                raise
 
     def watch(self, shown: Callable[[FrozenTrial], None] = lambda trial: None) -> optuna.Study:
         """Wait until all trials are finished by workers.
@@ -153,6 +177,11 @@ class Sweep:
                 self.run(recipe, self.optimizer, seed, RunFolder(folder / f"trial{place:04d}-seed{seed}"))
                 for seed in seeds
             )
+        except Held as error:  # its first worker was taken for dead, and is not
+            for _ in range(5):
+                self.check()
+                time.sleep(min(self.heartbeat, 60) / 5)
+            raise _Surplus from error
         except FloatingPointError as error:  # diverged: ranks behind all trials that did not
             raise optuna.TrialPruned from error
         except Stopped:  # enqueue the retry now, without waiting for the heartbeat to stop
