@@ -50,7 +50,7 @@ class Visit:
     def __init__(self, chrome, url, width=1280, **settings):
         self.tab = chrome.new_page(viewport={"width": width, "height": 900}, **settings)
         self.tab.set_default_timeout(60_000)
-        self.allowed, self.errors, self.asked = {url, f"{url}live"}, [], []
+        self.allowed, self.errors, self.asked = {url.partition("#")[0], f"{url}live"}, [], []
         self.tab.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
         self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
         self.tab.on("dialog", lambda dialog: (self.errors.append(dialog.message), dialog.dismiss()))
@@ -152,7 +152,7 @@ def test_optimizers_are_switched_off_and_on(tab):
 def test_axis_is_switched_between_linear_and_logarithmic(tab):
     place = '#charts [data-key="weight_norm"]'
     drawn(tab, place)
-    button = tab.locator(f"{place} button")
+    button = tab.locator(f"{place} button.log")
     kinds = []
     for _ in range(2):
         button.click()
@@ -229,6 +229,75 @@ def test_dark_page_has_light_lines_on_a_dark_ground(visit, runs):
     assert dark.evaluate(colour) == "#004c8c"
 
 
+def test_table_sorts_and_one_optimizer_is_shown_alone(tab):
+    heading = tab.locator(".results .sort", has_text="weight norm")
+    if heading.is_visible():  # on a phone each row is a card with its own headings
+        heading.click()
+        norms = [float(text.split(" ")[0]) for text in tab.locator("td[data-heading='weight norm']").all_inner_texts()]
+        assert norms == sorted(norms, reverse=True)
+        tab.locator(".results .sort").first.click()
+        names = tab.locator(".results tbody th").all_inner_texts()
+        assert names == sorted(names)
+    tab.get_by_role("button", name="show only adamp", exact=True).click()
+    assert set(ends(tab, "train_loss")) == {"adamp"}
+    tab.get_by_role("button", name="None", exact=True).click()
+    assert ends(tab, "train_loss") == {} and drawn(tab, '#charts [data-key="train_loss"]') == []
+    tab.get_by_role("button", name="All", exact=True).click()
+    assert len(ends(tab, "train_loss")) == 4
+
+
+def test_link_shows_another_reader_the_same(visit, runs):
+    address = (runs / "report.html").as_uri()
+    tab = visit(address)
+    tab.get_by_role("button", name="show only adamp", exact=True).click()
+    tab.locator('#charts [data-key="weight_norm"] button.log').click()
+    tab.locator('#rows [title="3.0.weight"] .name').click()
+    drawn(tab, '#charts [data-key="train_loss"]')
+    card = '#charts [data-key="train_loss"] .plot'
+    tab.evaluate(f"Plotly.relayout(document.querySelector('{card}'), {{'xaxis.range[0]': 1.5, 'xaxis.range[1]': 2.5}})")
+    link = tab.url
+    assert link.startswith(f"{address}#view?")
+    other = visit(link)
+    assert set(ends(other, "train_loss")) == {"adamp"}
+    assert other.locator('#charts [data-key="weight_norm"] button.log').get_attribute("aria-pressed") == "true"
+    assert other.locator("#layer-name").inner_text() == "3.0.weight"
+    drawn(other, '#charts [data-key="train_loss"]')
+    assert other.eval_on_selector(card, "plot => plot.layout.xaxis.range") == [1.5, 2.5]
+    for broken in ("zoom=a+b+c+d+x&hide=nobody&layer=none&log=", "zoom=%&figure=<b>"):
+        assert len(ends(visit(f"{address}#view?{broken}"), "train_loss")) == 4
+
+
+def test_numbers_and_plots_are_saved_as_files(tab, runs, tmp_path):
+    def saved(button):
+        with tab.expect_download() as waiting:
+            button.click()
+        waiting.value.save_as(tmp_path / waiting.value.suggested_filename)
+        return tmp_path / waiting.value.suggested_filename
+
+    lines = saved(tab.get_by_role("button", name="CSV", exact=True)).read_text().splitlines()
+    assert lines[0] == "quantity,group,epoch,mean,minimum,maximum"
+    row = next(line.split(",") for line in lines if line.startswith(f"training loss (nats),adamp,{EPOCHS},"))
+    assert float(row[3]) == pytest.approx(last(runs, "adamp", "train_loss"), rel=1e-6)
+    found = json.loads(saved(tab.get_by_role("button", name="JSON", exact=True)).read_text())
+    assert [group["label"] for group in found["groups"]] == ["sgd", "sgdp", "adamw", "adamp"]
+    drawn(tab, '#charts [data-key="weight_norm"]')
+    names = {kind: saved(tab.get_by_role("button", name=f"download Weight norm as {kind}")) for kind in ("SVG", "PNG")}
+    assert names["SVG"].read_text().startswith("<svg") and "adamp" in names["SVG"].read_text()
+    assert names["PNG"].read_bytes().startswith(b"\x89PNG") and names["PNG"].name == "weight_norm.png"
+
+
+def test_a_cell_of_the_csv_is_text_and_axes_leave_out_a_start_that_hides_the_rest(tab):
+    assert tab.evaluate("[cell('a,b'), cell('=1+1'), cell('say \"x\"'), cell(-2)]") == [
+        '"a,b"',
+        "'=1+1",
+        '"say ""x"""',
+        "-2",
+    ]
+    line = "{ x: [...Array(20).keys()], low: [9, 5, ...Array(18).fill(1)], high: [9, 5, ...Array(18).fill(2)] }"
+    assert tab.evaluate(f"laterRange([{line}], false)") == pytest.approx([0.92, 2.08])
+    assert tab.evaluate("laterRange([{ x: [1, 2], low: [9, 1], high: [9, 1] }], false)") is None
+
+
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)><!--"
 
 
@@ -264,12 +333,12 @@ def test_served_page_follows_a_run_and_keeps_what_was_chosen(visit, serve, runs,
     run.append(first)
     tab = visit(serve(tmp_path).url)
     tab.get_by_text("epoch 1 of 3").wait_for()
-    tab.locator('#charts [data-key="train_loss"] button').click()
+    tab.locator('#charts [data-key="train_loss"] button.log').click()
     assert ends(tab, "train_loss")["sgdp"] == pytest.approx(first["train_loss"], rel=6e-3)
     run.append(second)
     run.telemetry.write_bytes(source.telemetry.read_bytes())
     tab.get_by_text("epoch 2 of 3").wait_for(timeout=60_000)
     assert ends(tab, "train_loss")["sgdp"] == pytest.approx(second["train_loss"], rel=6e-3)
-    assert tab.locator('#charts [data-key="train_loss"] button').get_attribute("aria-pressed") == "false"
+    assert tab.locator('#charts [data-key="train_loss"] button.log').get_attribute("aria-pressed") == "false"
     tab.locator('#rows [title="6.weight"]').click()
     assert "last change seen at" in tab.locator("#status").inner_text()

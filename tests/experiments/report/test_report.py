@@ -5,11 +5,10 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from plotly.offline import get_plotlyjs
 
 import tangential.experiments.report
 from support.run_folders import data, write_run
-from tangential.experiments.report import curves, page, png, styles, tables
+from tangential.experiments.report import curves, findings, page, png, styles, tables
 from tangential.experiments.report.comparison import gather
 from tangential.experiments.report.text import shortened
 from tangential.experiments.runs.folder import find
@@ -33,8 +32,9 @@ def report(*folders):
 
 def own_text(html):
     """The page without the plotting library, which no test is about."""
-    assert get_plotlyjs() in html
-    return html.replace(get_plotlyjs(), "")
+    library = (Path(page.__file__).parent / "static" / "plotly-basic.min.js").read_text()
+    assert library in html
+    return html.replace(library, "")
 
 
 def charts(html):
@@ -343,11 +343,69 @@ def test_page_shows_table_settings_environment_and_command(out):
 def test_page_asks_the_network_for_nothing(out):
     text = own_text(page.render(report(out)))
     assert "default-src 'none'" in text
-    assert not re.search(r"https?://|\bsrc=|@import|url\(", text)
-    assert all(link == "data:," or link.startswith("#") for link in re.findall(r'href="([^"]*)"', text))
+    assert not re.search(r"(?<!<a href=\")https?://|\bsrc=|@import|url\(", text)
+    links = (
+        "#",
+        "https://arxiv.org/abs/2006.08217",
+        "https://pypi.org/project/tangential/",
+    )  # that a reader may follow
+    assert all(link == "data:," or link.startswith(links) for link in re.findall(r'href="([^"]*)"', text))
 
 
 HOSTILE = "<!--</script><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac{$\u2028"
+
+
+def test_findings_are_a_sentence_per_difference_and_many_are_counted(tmp_path):
+    for number in range(6):
+        compared = {f"{name}-{number}": base and f"{base}-{number}" for name, base in (("sgd", None), ("sgdp", "sgd"))}
+        for optimizer in compared:
+            for seed in range(8):
+                better = 0.1 if optimizer == "sgdp-0" else -0.1 if optimizer == "sgdp-1" else 0.001 * (-1) ** seed
+                gain = better + 1e-4 * seed if optimizer.startswith("sgdp") else 0
+                write_run(tmp_path / str(number), optimizer, seed, [0.5 + gain], compared=compared)
+    few = findings.sentences(report(tmp_path / "0"))
+    assert re.fullmatch(
+        r"sgdp-0 is better than sgd-0: \+10\.0[34] percentage points of test accuracy "
+        r"\(95 % interval \+10\.01 to \+10\.06, p = 0\.0078, 8 seeds\)\.",
+        few[0],
+    )
+    first, *told = findings.sentences(report(*(tmp_path / str(number) for number in range(6))))
+    assert first == "Of 6 differences: 4 undecided, 1 better, 1 worse."
+    assert ["is better" in told[0], "is worse" in told[1], len(told)] == [True, True, 2]
+
+
+def test_settings_that_differ_are_columns(tmp_path):
+    made = {"class": "torch.optim.SGD", "arguments": {"lr": 0.1}, "defaults": {"momentum": 0}}
+    for optimizer, own in {
+        "sgd": made,
+        "sgdp": {**made, "arguments": {"lr": 0.1, "momentum": 0.9}, "defaults": {}},
+    }.items():
+        run = write_run(tmp_path, optimizer, 0, [0.5])
+        write_settings(run, made_by=own)
+    assert findings.differing_settings(report(tmp_path)) == (["momentum"], [["0"], ["0.9"]])
+    text = page.render(report(tmp_path))
+    assert '<th scope="col">momentum</th>' in text
+
+
+def _luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    r, g, b = (x / 12.92 if x <= 0.03928 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+@pytest.mark.parametrize(("lines", "ground"), [(styles.LIGHT, "#ffffff"), (styles.DARK, "#14171b")])
+def test_lines_have_a_contrast_of_three(lines, ground):
+    for colour in (colour for pair in lines for colour in pair):
+        light, dark = sorted((_luminance(colour), _luminance(ground)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 3, colour
+
+
+def test_page_ends_with_date_and_version(out):
+    page.save(report(out), out)
+    text = (out / "report.html").read_text()
+    assert re.search(rf"Made on \d{{4}}-\d\d-\d\d by tangential {re.escape(tangential.__version__)}", text)
+    assert len(text) < 1_400_000
+    assert "Made on" not in page.render(report(out), live=True)
 
 
 def test_hostile_names_and_settings_are_shown_as_text(tmp_path):
@@ -361,7 +419,7 @@ def test_hostile_names_and_settings_are_shown_as_text(tmp_path):
     text = own_text(page.render(comparison))
     assert "<script>alert" not in text
     assert "<img" not in text
-    assert text.count("</script>") == 6, "one script with data, five with code"
+    assert text.count("</script>") == 9, "one script with data, eight with code"
     assert "<!--" not in text
     assert "\u2028" not in text.split('id="data"')[1]
     assert HOSTILE in unescape(text)

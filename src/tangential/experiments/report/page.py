@@ -10,14 +10,15 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from tangential.experiments.report import curves, png, tables
+from tangential import __version__
+from tangential.experiments.report import curves, findings, png, tables
 from tangential.experiments.report.comparison import Comparison, Group
 from tangential.experiments.report.explorer import explorer
 from tangential.experiments.report.run_files import Facts, Run
@@ -29,7 +30,9 @@ from tangential.experiments.templates import render as render_page
 
 PAGE = "report.html"
 
-_SCRIPTS = ("state.js", "charts.js", "layers.js", "page.js")
+_PLOTLY = "plotly-basic.min.js"
+"""The bundle of plotly.js 3.7.0 that has lines and little else, from npm; its licence stands at its beginning."""
+_SCRIPTS = ("state.js", "charts.js", "layers.js", "table.js", "address.js", "downloads.js", "page.js")
 _STATIC = Path(__file__).parent / "static"
 
 
@@ -43,7 +46,7 @@ def save(comparison: Comparison, folder: Path) -> list[Path]:
         OSError: The folder cannot be written.
     """
     page = folder / PAGE
-    replace_text(page, render(comparison, pages=_pages(comparison, page)))
+    replace_text(page, render(comparison, pages=_pages(comparison, page), date=datetime.now().strftime("%Y-%m-%d")))
     return [page, *png.save_plots(comparison, folder)]
 
 
@@ -54,6 +57,7 @@ def render(
     scripts: bool = True,
     error: str = "",
     pages: Sequence[tuple[str, str]] = (),
+    date: str = "",
 ) -> str:
     """The page as HTML. Whatever comes from a run folder is escaped, names, settings and environment alike.
 
@@ -64,6 +68,7 @@ def render(
             already needs neither.
         error: Why no run can be shown, if none can.
         pages: Links, as (text, address) each.
+        date: When the page was made; a live page has none.
     """
     html = render_page(
         "report",
@@ -72,6 +77,10 @@ def render(
         notes=comparison.notes,
         error=error,
         table=tables.table(comparison),
+        sentences=findings.sentences(comparison),
+        differing=_differing(comparison),
+        date=date,
+        version=__version__,
         strips=strips({row.label: row.difference for row in tables.rows(comparison) if row.difference is not None}),
         running=[(f"{g.label}, seed {seed}", run.progress) for g, seed, run in _runs(comparison) if not run.finished],
         unfinished=comparison.unfinished,
@@ -81,12 +90,22 @@ def render(
         invariances=list(_invariances(comparison)),
         settings=[(group.label, _arguments(group), _pretty(group.settings)) for group in comparison.groups],
         environments=_environments(comparison),
-        # These are files of packages, the only things on the page that are not escaped.
-        plotly=Markup(get_plotlyjs()) if scripts else "",
-        code=[Markup((_STATIC / name).read_text("utf-8")) for name in _SCRIPTS] if scripts else [],
+        # These are files of this package, the only things on the page that are not escaped.
+        plotly=_script(_PLOTLY) if scripts else "",
+        code=[_script(name) for name in _SCRIPTS] if scripts else [],
         looks=stylesheet(),
     )
     return html.encode("utf-8", "backslashreplace").decode()  # JSON may hold half of a surrogate pair, UTF-8 may not
+
+
+def _script(name: str) -> Markup:
+    return Markup((_STATIC / name).read_text("utf-8"))
+
+
+def _differing(comparison: Comparison) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The settings in which groups differ, and the values of each group."""
+    names, values = findings.differing_settings(comparison)
+    return names, list(zip([group.label for group in comparison.groups], values, strict=False))
 
 
 def stylesheet() -> Markup:

@@ -12,9 +12,9 @@ from tangential.experiments.report.comparison import Comparison, Group
 
 # (baseline, projected) of each hue; neighbours differ in lightness too, and both stand out from the page's backgrounds
 LIGHT = (
-    ("#5b9bd5", "#004c8c"),  # blue
-    ("#e08a2e", "#a63d00"),  # orange
-    ("#43a581", "#005c45"),  # green
+    ("#4f90cc", "#004c8c"),  # blue
+    ("#cc7415", "#a63d00"),  # orange
+    ("#399873", "#005c45"),  # green
     ("#b07cc6", "#6b2d86"),  # purple
     ("#a0894f", "#5e4a12"),  # ochre
     ("#8a939e", "#3d4650"),  # grey

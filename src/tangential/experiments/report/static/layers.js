@@ -1,7 +1,7 @@
 "use strict";
 // The layer explorer: a heat map of weights against epochs, one row a weight, and the curves of the row that is chosen.
 
-const chosen = { figure: null, run: "", layer: null, column: -1, find: "" };
+const chosen = { figure: null, run: "", layer: null, column: -1, find: "", picked: false }; // picked: by the reader
 const viridis = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"]
   .map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 
@@ -189,6 +189,7 @@ function pointed(event) {
 byId("rows").addEventListener("click", (event) => {
   const place = pointed(event);
   if (place) choose(place.layer, place.column);
+  pick();
 });
 byId("rows").addEventListener("pointermove", (event) => {
   const place = pointed(event);
@@ -205,8 +206,16 @@ byId("rows").addEventListener("keydown", (event) => {
   event.preventDefault();
   const [down, right] = moves[event.key];
   choose(layers[Math.min(Math.max(place + down, 0), last)], chosen.column + right);
+  pick();
 });
+
+/** The reader has chosen: the address says what. */
+function pick() {
+  chosen.picked = true;
+  writeAddress();
+}
+
 window.addEventListener("resize", () => { if (data.layers) showMap(); });
-byId("figures").addEventListener("change", (event) => { chosen.figure = event.target.value; showMap(); });
-byId("run").addEventListener("change", (event) => { chosen.run = event.target.value; showMap(); });
+byId("figures").addEventListener("change", (event) => { chosen.figure = event.target.value; showMap(); pick(); });
+byId("run").addEventListener("change", (event) => { chosen.run = event.target.value; showMap(); pick(); });
 byId("filter").addEventListener("input", (event) => { chosen.find = event.target.value; showMap(); showLayer(); });

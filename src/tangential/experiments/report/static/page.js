@@ -13,14 +13,39 @@ function showChips() {
   const focused = document.activeElement?.dataset?.group;
   byId("groups").replaceChildren(...data.groups.map(({ label }) => {
     const chip = make("button", { class: "chip", type: "button", "aria-pressed": String(!hidden.has(label)), "data-group": label }, swatch(label), label);
-    chip.addEventListener("click", () => {
-      if (!hidden.delete(label)) hidden.add(label);
-      show();
-    });
-    return chip;
+    const only = make("button", { class: "only", type: "button", "aria-label": `show only ${label}`, textContent: "only" });
+    chip.addEventListener("click", () => hide(hidden.has(label) ? [...hidden].filter((other) => other !== label) : [...hidden, label]));
+    only.addEventListener("click", () => hide(data.groups.map((group) => group.label).filter((other) => other !== label)));
+    return make("span", { class: "choice", "data-group": label }, chip, only);
   }));
-  if (focused !== undefined) [...byId("groups").children].find((chip) => chip.dataset.group === focused)?.focus();
+  byId("find-group").hidden = data.groups.length <= 8;
+  filterGroups();
+  if (focused !== undefined) [...byId("groups").querySelectorAll(".chip")].find((chip) => chip.dataset.group === focused)?.focus();
 }
+
+/** Draw all groups but these. */
+function hide(labels) {
+  hidden.clear();
+  for (const label of labels) hidden.add(label);
+  show();
+  writeAddress();
+}
+
+/** The groups that the search leaves; `All` and `None` are about these. */
+function found() {
+  const wanted = byId("find-group").hidden ? "" : byId("group-filter").value.toLowerCase();
+  return { wanted, labels: data.groups.map(({ label }) => label).filter((label) => label.toLowerCase().includes(wanted)) };
+}
+
+function filterGroups() {
+  const { wanted, labels } = found();
+  for (const choice of byId("groups").children) choice.hidden = !labels.includes(choice.dataset.group);
+  showRows(wanted);
+}
+
+byId("group-filter").addEventListener("input", filterGroups);
+byId("show-all").addEventListener("click", () => hide([...hidden].filter((label) => !found().labels.includes(label))));
+byId("show-none").addEventListener("click", () => hide([...new Set([...hidden, ...found().labels])]));
 
 document.addEventListener("click", async (event) => {
   if (!event.target.matches?.("button.copy")) return;
@@ -59,9 +84,11 @@ function update(news) {
     if (fresh && fresh.innerHTML !== part.innerHTML) part.innerHTML = fresh.innerHTML; // escaped by the server, as this page was
   }
   data = JSON.parse(news.getElementById("data").textContent);
+  sortTable();
   show();
 }
 
+readAddress();
 show();
 dark.addEventListener("change", show);
 if (byId("status")) follow();
