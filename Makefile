@@ -2,6 +2,7 @@
 PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
+TOOLS   := .venv-release
 KERNEL  := $(wildcard src/tangential/kernels/c/*) src/tangential/kernels/build.py
 SOURCES := pyproject.toml constraints.txt hatch_build.py $(KERNEL)
 
@@ -50,9 +51,12 @@ test-newest:  ## the test suite with the newest of every dependency, in .venv-ne
 	.venv-newest/bin/python $(INSTALL) --upgrade -e '.[dev]'
 	.venv-newest/bin/python -m pytest -q -n auto
 
-lock: $(VENV)/bin/python  ## refresh constraints.txt: the newest versions that pyproject.toml allows, for every platform
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra stacks --extra ray --extra slurm --universal --python-version 3.10 --upgrade \
+$(TOOLS)/bin/uv:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet build cyclonedx-bom twine uv
+
+lock: $(TOOLS)/bin/uv  ## refresh constraints.txt: the newest versions that pyproject.toml allows, for every platform
+	$(TOOLS)/bin/uv pip compile pyproject.toml --extra dev --extra stacks --extra ray --extra slurm --universal --python-version 3.10 --upgrade \
 	  --no-annotate --quiet --custom-compile-command "make lock" --output-file constraints.txt
 
 lint: $(VENV)/.dev
@@ -91,13 +95,11 @@ browser:  ## a Chromium from the system's packages, for the browser tests, which
 	  || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y chromium; } \
 	  || echo "no Chromium here, and it cannot be installed: the browser tests will be skipped"
 
-release:  ## sdist and one wheel with all kernels in dist/, checked in clean environments
-	$(PYTHON) -m venv .venv-release
-	.venv-release/bin/python -m pip install --quiet build twine cyclonedx-bom
+release: $(TOOLS)/bin/uv  ## sdist and one wheel with all kernels in dist/, checked in clean environments
 	rm -rf dist
-	TANGENTIAL_KERNELS=all .venv-release/bin/python -m build --outdir dist
-	.venv-release/bin/twine check --strict dist/*
-	.venv-release/bin/python tests/release.py dist
+	TANGENTIAL_KERNELS=all $(TOOLS)/bin/python -m build --outdir dist
+	$(TOOLS)/bin/twine check --strict dist/*
+	$(if $(TORCH_INDEX),UV_TORCH_BACKEND=cpu) $(TOOLS)/bin/python tests/release.py dist
 
 peers: $(VENV)/.dev  ## what torch, timm, pytorch_optimizer and trainers ask of an optimizer, asked of ours
 	$(BIN)/python -m pytest -q -n auto tests/peers

@@ -201,7 +201,7 @@ def waiting() -> list[Check]:
 
 
 def capture() -> list[Check]:
-    """A captured step, replayed, is the step; the rate on the device is read at every replay."""
+    """A captured step, replayed, is the step; rate and decay on the device are read at every replay."""
     found = []
     for blocks in ("cosine", Blocks(), Blocks(size=None)):
         shapes = [(64, 3, 3, 3), (40, 64), (6, 1000), (2, 20_001)]
@@ -211,8 +211,8 @@ def capture() -> list[Check]:
             params = made(shapes, "cuda")
             for p, g in zip(params, grads, strict=True):
                 p.grad = g.detach().clone()
-            rate = torch.tensor(1e-3, device="cuda")
-            optimizer = AdamP(params, lr=rate, blocks=blocks, fused=True, capturable=True)
+            rate, decay = torch.tensor(1e-3, device="cuda"), torch.tensor(0.1, device="cuda")
+            optimizer = AdamP(params, lr=rate, weight_decay=decay, blocks=blocks, fused=True, capturable=True)
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -224,6 +224,7 @@ def capture() -> list[Check]:
                     optimizer.step()
             for i in range(5):
                 rate.fill_(1e-3 / (i + 1))
+                decay.fill_(0.1 / (i + 1))
                 for p, g in zip(params, grads, strict=True):
                     assert p.grad is not None
                     p.grad.copy_(g * (i + 1))

@@ -88,14 +88,14 @@ class Projection:
 
     Args:
         lr: Learning rate; a float or a 0-d array.
-        decay: Decoupled weight decay per unit of `lr`.
+        decay: Decoupled weight decay per unit of `lr`; a float or a 0-d array.
         delta: The cosine test fires below `delta / sqrt(elements of the block)`.
         eps: Smallest norm that is divided by.
         wd_ratio: Weight decay of projected weights, relative to that of the others.
     """
 
     lr: Array
-    decay: float
+    decay: Array
     delta: float
     eps: float
     wd_ratio: float

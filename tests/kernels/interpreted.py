@@ -4,6 +4,7 @@
 """
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -325,17 +326,19 @@ def test_groups_dtypes_and_rules_are_launched_apart_and_never_refused():
 
 
 @pytest.mark.parametrize("name", [AdamP, SGDP])
-def test_a_rate_on_the_device_is_read_there(name, monkeypatch):
+def test_a_schedule_on_the_device_is_read_there(name, monkeypatch):
     monkeypatch.setattr(fused_cuda, "_on_device", lambda x: isinstance(x, torch.Tensor))
     found = []
-    for lr in (1e-2, torch.tensor(1e-2, dtype=torch.float64)):
+    for to in (float, partial(torch.tensor, dtype=torch.float64)):
         params = weights(torch.float32, [(6, 7), (5,)])
-        optimizer = name(params, lr=lr, capturable=True, fused=True)
+        optimizer = name(params, lr=to(1e-2), weight_decay=to(0.5), capturable=True, fused=True)
+        group = optimizer.param_groups[0]
         for step in range(3):
-            if isinstance(lr, torch.Tensor):
-                lr.fill_(1e-2 / (step + 1))
-            else:
-                optimizer.param_groups[0]["lr"] = 1e-2 / (step + 1)
+            for key, first in (("lr", 1e-2), ("weight_decay", 0.5)):
+                if to is float:
+                    group[key] = first / (step + 1)
+                else:
+                    group[key].fill_(first / (step + 1))
             give_gradients(params, step)
             optimizer.step()
         found.append(params)

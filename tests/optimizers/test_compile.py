@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tangential import SGDP, AdamP, Blocks
@@ -70,8 +71,7 @@ def test_reading_back_would_be_counted():
     assert reads_of(adamp.AdamP(net.parameters()), net) > 0
 
 
-@pytest.mark.parametrize("foreach", [False, True])
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(("name", "foreach"), [("adamp", False), ("sgdp", True)])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_compiled_step_is_one_graph_and_the_same(name, foreach):
     torch._dynamo.reset()
@@ -85,6 +85,33 @@ def test_compiled_step_is_one_graph_and_the_same(name, foreach):
         step()
     for p, q in zip(plain.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_schedule_of_tensors_is_compiled_once_and_followed(name, foreach):
+    torch._dynamo.reset()
+    compiled = CompileCounter()  # runs what was traced as it is
+    settings = {"lr": 1e-2, "weight_decay": 0.1}
+    numbers, tensors = ([group | settings for group in groups(model())] for _ in range(2))
+    for group in tensors:
+        group.update({key: torch.tensor(value, dtype=torch.float64) for key, value in settings.items()})
+    a, b = (MAKERS[name](each, foreach=foreach) for each in (numbers, tensors))
+    step = torch.compile(b.step, fullgraph=True, backend=compiled)
+    for t in range(100):
+        for group, other in zip(a.param_groups, b.param_groups, strict=True):
+            for i, (p, q) in enumerate(zip(group["params"], other["params"], strict=True)):
+                p.grad = torch.linspace(-1, 1 + i, p.numel(), dtype=p.dtype).add(t).sin().view_as(p)
+                q.grad = p.grad.clone()
+            for key, value in settings.items():
+                group[key] = value * (1 + t % 7)
+                other[key].fill_(group[key])
+        a.step()
+        step()
+    assert compiled.frame_count == 1
+    for group, other in zip(a.param_groups, b.param_groups, strict=True):
+        torch.testing.assert_close(group["params"], other["params"], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

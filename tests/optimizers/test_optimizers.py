@@ -118,10 +118,11 @@ def test_hooks_run_around_the_step(name):
 @every
 @foreach_too
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_learning_rate_as_tensor_equals_the_number(name, foreach, dtype):
+def test_settings_as_tensors_equal_the_numbers(name, foreach, dtype):
     a, b = weights(dtype), weights(dtype)
-    by_number = run(MAKERS[name](a, lr=0.015625, foreach=foreach), a)
-    by_tensor = run(MAKERS[name](b, lr=torch.tensor(0.015625), foreach=foreach), b)  # exact in float32
+    numbers = dict(lr=0.015625, weight_decay=0.25)  # exact in float32
+    by_number = run(MAKERS[name](a, **numbers, foreach=foreach), a)
+    by_tensor = run(MAKERS[name](b, **{k: torch.tensor(x) for k, x in numbers.items()}, foreach=foreach), b)
     assert gap(by_tensor, by_number) < 30 * torch.finfo(dtype).eps
 
 

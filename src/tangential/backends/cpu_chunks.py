@@ -37,7 +37,8 @@ Advance = Callable[[Bucket], TensorList]
 
 def chunked(bucket: Bucket) -> None:
     """Take one step, piece by piece."""
-    bucket = replace(bucket, projection=replace(bucket.projection, lr=float(bucket.projection.lr)))
+    lr, decay = float(bucket.projection.lr), float(bucket.projection.decay)
+    bucket = replace(bucket, projection=replace(bucket.projection, lr=lr, decay=decay))
     for alike in _by_count(bucket):
         dense, loose = _by_form(alike)
         for part, fused in ((dense, native.knows), (loose, lambda _: False)):

@@ -9,7 +9,7 @@ weights are projected now.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 import torch
@@ -147,10 +147,11 @@ def keep_decision(group_step: GroupStep, i: int, states: States) -> None:
         group_step.decisions[i] = own[DECISION] = last.to(w.device, torch.uint8)
 
 
-def settings_of(group_step: GroupStep, lr: float) -> tuple[float, ...]:
-    """The fields of `group` in `c/table.h` that both kernels read."""
+def settings_of(group_step: GroupStep, number: Callable[[Any], float] = float) -> tuple[float, ...]:
+    """The fields of `group` in `c/table.h` that both kernels read; `number` reads those that may be tensors."""
     rule, projection = group_step.rule(1.0), group_step.projection
     adam = isinstance(rule, Adam)
     betas = rule.betas if adam else (rule.momentum, rule.dampening)
-    norms = (projection.decay, projection.delta, projection.eps, projection.wd_ratio)
-    return (not adam, lr, *norms, *betas, rule.nesterov, -1.0 if group_step.maximize else 1.0)
+    lr, decay = number(projection.lr), number(projection.decay)
+    norms = (projection.delta, projection.eps, projection.wd_ratio)
+    return (not adam, lr, decay, *norms, *betas, rule.nesterov, -1.0 if group_step.maximize else 1.0)

@@ -95,7 +95,7 @@ class CpuKernel:
             tensors = [self._apart(x) for x in tensors]  # copies live until the step is taken
             grads = self._checked = addresses(tensors)
         self._addresses[len(grads) : 2 * len(grads)] = array("q", grads)
-        settings = [(*settings_of(x, float(x.projection.lr)), VOTING_STEPS) for x in group_steps]
+        settings = [(*settings_of(x), VOTING_STEPS) for x in group_steps]
         self._call(self._addresses, array("d", chain.from_iterable(settings)))
         torch.autograd.graph.increment_version(weights)
 

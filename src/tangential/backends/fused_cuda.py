@@ -56,11 +56,11 @@ class CudaKernel:
     def step(self, group_steps: Sequence[GroupStep], scale: Tensor | None, found: Tensor | None) -> None:
         """Take one step of the parameters that were planned. See `FusedStep.step`."""
         addresses = list(map(_addresses, group_steps))
-        settings = [_settings(group_step) for group_step in group_steps]
-        rates = {i: x.projection.lr for i, x in enumerate(group_steps) if _on_device(x.projection.lr)}
+        settings = [fused.settings_of(group_step, _sent) for group_step in group_steps]
+        there = _settings_there(group_steps)
         for part in self._parts:
             columns = [part.of_taken(column) for column in zip(*addresses, strict=True)]
-            part.launch([*columns, part.groups], settings, rates, scale, found)
+            part.launch([*columns, part.groups], settings, there, scale, found)
             torch.autograd.graph.increment_version(part.of_taken([x.weights for x in group_steps]))
             if launch.capturing(group_steps[part.taken[0][0]].weights[part.taken[0][1]].device):
                 self._held.append(part)
@@ -124,10 +124,16 @@ def _on_device(x: Any) -> bool:
     return isinstance(x, Tensor) and x.device.type != "cpu"
 
 
-def _settings(group_step: GroupStep) -> tuple[float, ...]:
-    """Those of `fused`; a learning rate on a device is put in its place there."""
-    lr = group_step.projection.lr
-    return fused.settings_of(group_step, 0.0 if _on_device(lr) else float(lr))
+def _sent(x: float | Tensor) -> float:
+    """A setting as the host sends it; one on a device is put in its place there."""
+    return 0.0 if _on_device(x) else float(x)
+
+
+def _settings_there(group_steps: Sequence[GroupStep]) -> dict[Place, Tensor]:
+    """Settings that are tensors on a device, by group and place among those of `fused`."""
+    pairs = [(x.projection.lr, x.projection.decay) for x in group_steps]
+    places = {(group, field): x for group, pair in enumerate(pairs) for field, x in enumerate(pair, start=1)}
+    return {place: x for place, x in places.items() if _on_device(x)}
 
 
 def _addresses(group_step: GroupStep) -> tuple[list[int], ...]:

@@ -10,7 +10,7 @@ from tangential.algorithm import Adam
 from tangential.blocks import BlocksSetting
 from tangential.optimizers.base import Params, Projected
 from tangential.optimizers.known_origins import OF_ADAMP
-from tangential.optimizers.settings import scalar
+from tangential.optimizers.settings import precise, scalar
 
 
 class AdamP(Projected):
@@ -31,7 +31,8 @@ class AdamP(Projected):
         lr: Learning rate; a float, or a 0-d tensor.
         betas: Decay rates of the two moments, each in [0, 1).
         eps: Added to the root of the second moment, and the smallest norm that is divided by.
-        weight_decay: Decoupled decay: each step shrinks a weight by `lr * weight_decay`.
+        weight_decay: Decoupled decay, a float or a 0-d tensor: each step shrinks a weight by
+            `lr * weight_decay`.
         delta: The cosine test fires below `delta / sqrt(elements of a channel, or of the weight)`.
         wd_ratio: Decay of projected weights relative to that of the others, in [0, 1].
         nesterov: Use Nesterov momentum.
@@ -42,8 +43,8 @@ class AdamP(Projected):
         foreach: True steps many tensors at once, False one at a time, None chooses.
         fused: True requires the kernel (float32, bfloat16, float16; on a CPU or CUDA), False excludes it, None uses
             it where it fits. The property `backend` names what runs.
-        capturable: Keep step counts on the device of the weights, for CUDA graphs. A graph holds `lr` as it was
-            captured, unless it is a tensor on the device.
+        capturable: Keep step counts on the device of the weights, for CUDA graphs. A graph holds `lr` and
+            `weight_decay` as they were captured, unless they are tensors on the device.
         differentiable: Record the step for autograd; needs the one-at-a-time backend.
         compensation: What keeps steps of half-precision weights from being rounded away: "kahan", 16 bits a weight in
             the state, beside which the weight is as good as float32; "stochastic", rounding at random that is exact on
@@ -72,7 +73,7 @@ class AdamP(Projected):
         lr: float | Tensor = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        weight_decay: float | Tensor = 0.0,
         delta: float = 0.1,
         wd_ratio: float = 0.1,
         nesterov: bool = False,
@@ -107,5 +108,5 @@ class AdamP(Projected):
         betas = scalar(group["betas"][0]), scalar(group["betas"][1])
         return Adam(t=t, betas=betas, eps=scalar(group["eps"]), nesterov=group["nesterov"])
 
-    def _decay(self, group: dict[str, Any]) -> float:
-        return scalar(group["weight_decay"])
+    def _decay(self, group: dict[str, Any]) -> float | Tensor:
+        return precise(group["weight_decay"])

@@ -31,7 +31,7 @@ from tangential.optimizers.checked_group import CheckedGroup, States, sharded_st
 from tangential.optimizers.columns import fill_columns
 from tangential.optimizers.first_state import moves_nothing, uncount
 from tangential.optimizers.origins import Origin
-from tangential.optimizers.settings import check_keys, check_settings, scalar
+from tangential.optimizers.settings import check_keys, check_settings, precise, scalar
 from tangential.optimizers.state_dict import Checked, readable, to_plain
 from tangential.optimizers.summary import summary
 from tangential.optimizers.validation import check_capture, check_members, check_params, check_state_shapes
@@ -61,7 +61,7 @@ class Projected(Optimizer):
     def _rule(self, group: dict[str, Any], t: Any) -> Rule:
         raise NotImplementedError
 
-    def _decay(self, group: dict[str, Any]) -> float:
+    def _decay(self, group: dict[str, Any]) -> float | Tensor:
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -240,7 +240,6 @@ class Projected(Optimizer):
         decisions: list[Tensor | None] = []
         traced = torch.compiler.is_compiling()  # the compiler knows lists of tensors only
         self._init_group(group, weights, grads, steps, votes, remainders, *moments, *([] if traced else [decisions]))
-        lr = group["lr"].double().reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
         settings = {name: scalar(group[name]) for name in ("delta", "eps", "wd_ratio")}
         return GroupStep(
             weights=weights,
@@ -255,7 +254,7 @@ class Projected(Optimizer):
             demanded=bool(group["fused"]),
             blocks=group["blocks"],
             rule=lambda t: self._rule(group, t),
-            projection=Projection(lr=lr, decay=self._decay(group), **settings),
+            projection=Projection(lr=precise(group["lr"]), decay=self._decay(group), **settings),
             maximize=group["maximize"],
             capturable=group["capturable"],
         )

@@ -42,6 +42,8 @@ _NUMBERS = {
     "dampening": _Range("finite", math.isfinite),
     "wd_ratio": _Range("in [0, 1]; 1 turns the reduced decay off", lambda x: 0 <= x <= 1),
 }
+_ON_DEVICES = ("lr", "weight_decay")
+"""Settings whose tensors are never read back: what schedules fill."""
 _BETA = _Range("two numbers in [0, 1)", lambda x: 0 <= x < 1)
 _SWITCHES = ("nesterov", "maximize", "capturable", "differentiable")
 _BACKENDS = ("foreach", "fused")
@@ -175,6 +177,11 @@ def scalar(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
+def precise(value: Any) -> Any:
+    """A setting that is not read back where it is a tensor: that in float64, 0-d."""
+    return value.double().reshape(()) if isinstance(value, Tensor) else value
+
+
 def _number(name: str, value: Any, limits: _Range) -> Any:
     if isinstance(value, Tensor):
         number = _read(name, value)
@@ -199,10 +206,15 @@ def _read(name: str, value: Tensor) -> Any:
         raise ValueError(f"{name} is a tensor of shape {tuple(value.shape)}: must have one element")
     if value.is_complex():
         raise TypeError(f"{name} is a tensor of {value.dtype}: must be real")
+    if value.is_meta:
+        raise TypeError(f"{name} is a tensor on the device 'meta': must hold a number")
     if value.is_cpu and type(value) in (Tensor, Parameter):
         return value.item()
-    if name != "lr":
-        raise TypeError(f"{name} is a {type(value).__name__} on {value.device}: only lr may be a tensor off the CPU")
+    if name not in _ON_DEVICES:
+        allowed = " and ".join(_ON_DEVICES)
+        raise TypeError(
+            f"{name} is a {type(value).__name__} on {value.device}: only {allowed} may be tensors off the CPU"
+        )
     return None
 
 

@@ -10,7 +10,7 @@ from tangential.algorithm import Sgd
 from tangential.blocks import BlocksSetting
 from tangential.optimizers.base import Params, Projected
 from tangential.optimizers.known_origins import OF_SGDP
-from tangential.optimizers.settings import scalar
+from tangential.optimizers.settings import precise, scalar
 
 
 class SGDP(Projected):
@@ -32,7 +32,8 @@ class SGDP(Projected):
         lr: Learning rate; a float, or a 0-d tensor.
         momentum: In [0, 1).
         dampening: Acts from the first step on, unlike in `torch.optim.SGD`.
-        weight_decay: Decoupled decay: each step shrinks a weight by `lr * weight_decay / (1 - momentum)`.
+        weight_decay: Decoupled decay, a float or a 0-d tensor: each step shrinks a weight by
+            `lr * weight_decay / (1 - momentum)`.
         nesterov: Use Nesterov momentum.
         eps: Smallest norm that is divided by.
         delta: The cosine test fires below `delta / sqrt(elements of a channel, or of the weight)`.
@@ -44,8 +45,8 @@ class SGDP(Projected):
         foreach: True steps many tensors at once, False one at a time, None chooses.
         fused: True requires the kernel (float32, bfloat16, float16; on a CPU or CUDA), False excludes it, None uses
             it where it fits. The property `backend` names what runs.
-        capturable: Keep step counts on the device of the weights, for CUDA graphs. A graph holds `lr` as it was
-            captured, unless it is a tensor on the device.
+        capturable: Keep step counts on the device of the weights, for CUDA graphs. A graph holds `lr` and
+            `weight_decay` as they were captured, unless they are tensors on the device.
         differentiable: Record the step for autograd; needs the one-at-a-time backend.
         compensation: What keeps steps of half-precision weights from being rounded away: "kahan", 16 bits a weight in
             the state, beside which the weight is as good as float32; "stochastic", rounding at random that is exact on
@@ -74,7 +75,7 @@ class SGDP(Projected):
         lr: float | Tensor = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        weight_decay: float | Tensor = 0.0,
         nesterov: bool = False,
         eps: float = 1e-8,
         delta: float = 0.1,
@@ -111,6 +112,6 @@ class SGDP(Projected):
         momentum, dampening = scalar(group["momentum"]), scalar(group["dampening"])
         return Sgd(momentum=momentum, dampening=dampening, nesterov=group["nesterov"])
 
-    def _decay(self, group: dict[str, Any]) -> float:
+    def _decay(self, group: dict[str, Any]) -> float | Tensor:
         # what coupled L2 decay would add up to over the memory of the momentum
-        return scalar(group["weight_decay"]) / (1 - scalar(group["momentum"]))
+        return precise(group["weight_decay"]) / (1 - scalar(group["momentum"]))

@@ -118,7 +118,7 @@ class Launch:
         self,
         addresses: Sequence[Sequence[int]],
         settings: Sequence[Sequence[float]],
-        rates: dict[int, Tensor],
+        there: dict[tuple[int, int], Tensor],
         scale: Tensor | None,
         found: Tensor | None,
     ) -> None:
@@ -127,7 +127,7 @@ class Launch:
         Args:
             addresses: The rows of `layout` up to `REMAINDER`, and the group of each weight.
             settings: The fields of `group` in `c/table.h`, per group.
-            rates: Learning rates that live on a device, by group.
+            there: Settings that live on a device, by group and field.
             scale: What the gradients are multiplied by.
             found: Not 0 if some gradient overflowed: then nothing changes.
         """
@@ -135,8 +135,8 @@ class Launch:
             sent = self._send(addresses, settings)
             table = sent.words[: layout.ADDRESSES * self._weights]
             numbers = sent.words[layout.ADDRESSES * self._weights :].view(torch.float64)
-            for group, rate in rates.items():
-                numbers[group * layout.SETTINGS + 1].copy_(rate, non_blocking=True)
+            for (group, field), setting in there.items():
+                numbers[group * layout.SETTINGS + field].copy_(setting, non_blocking=True)
             self._launch(table, numbers, self._near(scale, self._scale), self._near(found, self._found))
 
     def _launch(self, table: Tensor, settings: Tensor, scale: Tensor, found: Tensor) -> None:
