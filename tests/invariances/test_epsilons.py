@@ -139,6 +139,7 @@ def test_a_normalisation_is_one_however_it_is_spelled(spelling, eps):
     assert "invariant up to an epsilon" in found.explain("0.weight")
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch 2.10's own
 def test_an_exported_graph_gets_the_verdict_of_its_module():
     model = nn.Sequential(nn.Linear(8, 8, bias=False), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 3))
     x = torch.randn(4, 8)

@@ -67,6 +67,7 @@ def test_bfloat16_moments_are_taken(name):
     assert all(own[name].dtype == torch.bfloat16 for own in optimizer.state.values())
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Profiler clears events:UserWarning")  # of torch 2.10
 @pytest.mark.parametrize("backend", [dict(fused=True), dict(foreach=True)])
 def test_no_tensor_of_the_size_of_a_weight_is_made(backend):
     params = weights(torch.float32, [(200, 300), (60_000,)])

@@ -49,6 +49,17 @@ def test_parameters_that_are_exchanged_for_sharded_ones_step_as_before(two, name
     assert max(two(exchanged, name)) <= 1e-12
 
 
+@over_optimizers
+@pytest.mark.filterwarnings("ignore")  # of transformers and Accelerate, where they are imported
+def test_accelerate_trains_and_resumes_fsdp2_as_one_process(two, name, tmp_path):
+    pytest.importorskip("accelerate")
+    from support.sharded_accelerate import accelerated
+
+    for gap, moved in two(accelerated, name, str(tmp_path)):
+        assert gap <= 1e-12
+        assert moved > 1e-3
+
+
 @pytest.mark.parametrize("kind", ["cosine", "channel"])
 @pytest.mark.parametrize(("when", "original"), [("before", True), ("after", True), ("after", False)])
 def test_flat_parameters_are_refused_with_the_way_out(two, when, original, kind):

@@ -170,8 +170,7 @@ class Projected(Optimizer):
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             group_steps = self.group_steps()
             blank = is_first and moves_nothing(self.param_groups)
-            checked = [self._checked[id(group)] for group in self.param_groups]
-            sharded = sharded_step(checked, group_steps, self.state, self._moments)
+            sharded = sharded_step(self._checked.values(), self.param_groups, group_steps, self.state, self._moments)
             if sharded is None:
                 self._check_tensors(group_steps, self.state, self.param_groups)
                 self._move(group_steps, self.state)

@@ -8,7 +8,7 @@ and of shapes what the blocks depend on; only what differs is checked again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, MutableMapping, Sequence
 from operator import is_, itemgetter
 from typing import Any
 
@@ -167,11 +167,17 @@ def _can_be_filled(value: Any) -> bool:
 
 
 def sharded_step(
-    checked: Sequence[CheckedGroup], group_steps: Sequence[GroupStep], state: States, moments: Sequence[str]
+    known: Collection[CheckedGroup],
+    groups: Sequence[dict[str, Any]],
+    group_steps: Sequence[GroupStep],
+    state: States,
+    moments: Sequence[str],
 ) -> ShardedStep | None:
     """The step of these groups on this rank's parts of their parameters; None if none is a DTensor."""
-    if not any(kept.has_dtensors for kept in checked):
+    if not any(kept.has_dtensors for kept in known):
         return None
+    # by identity and without `id`, which the compiler of torch 2.10 does not trace
+    checked = [next(kept for kept in known if kept.group is group) for group in groups]
     if not torch.compiler.is_compiling():
         for kept in checked:
             kept.check_shapes(state, moments)
