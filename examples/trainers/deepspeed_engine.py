@@ -1,6 +1,6 @@
 """DeepSpeed without ZeRO, stage 0: `deepspeed deepspeed_engine.py`, or a single process as here.
 
-Stages 1 and 2 exchange the parameters of a group for flat vectors, in which there are no blocks: the first step says
+Stages 1 to 3 exchange the parameters of a group for flat vectors, in which there are no blocks: the first step says
 so.
 """
 

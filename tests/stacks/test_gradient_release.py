@@ -1,9 +1,14 @@
 """Optimizers stepped in the backward pass take the steps of one optimizer, and hold one gradient at a time."""
 
+import re
+import subprocess
+import sys
+
 import pytest
 from torch.nn.functional import cross_entropy
 
 from support.optimizer_makers import MAKERS, every
+from support.paths import ROOT
 from support.stacks import stacks
 from tangential import find_invariances
 
@@ -53,3 +58,12 @@ def test_one_gradient_is_there_at_a_time(name):
         p.register_post_accumulate_grad_hook(count)  # runs after the step of this parameter
     cross_entropy(model(problem.images), problem.labels).backward()
     assert most == 0, "a gradient was left after its step"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_the_peak_of_memory_is_lower_by_the_gradients():
+    command = [sys.executable, str(ROOT / "benchmarks" / "gradient_release.py"), "--quick"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    one, released = map(float, re.findall(r"([\d.]+) times the weights", told))
+    assert 3 < one < 4, "gradients and two moments"
+    assert 0.7 < one - released < 1.1, "all gradients but one of ten"

@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
+from torch.fx import GraphModule
 
 from tangential.invariances.analysis import analyse
 from tangential.invariances.example_call import ExampleCall
@@ -61,8 +63,8 @@ def find_invariances(
         MemoryError: It does not fit; CUDA's own error is passed on likewise.
 
     Warns:
-        UserWarning: The model is in evaluation mode and was analysed in training mode; or weights are invariant only
-            up to an epsilon that is not small here.
+        UserWarning: The model is in evaluation mode and was analysed in training mode; it is a graph that was
+            exported in evaluation mode; or weights are invariant only up to an epsilon that is not small here.
 
     Examples:
         >>> import torch
@@ -81,15 +83,26 @@ def find_invariances(
     refuse(target)
     with isolated(), memory_advice():
         verdicts = analyse(target, ExampleCall(forward, args, kwargs), samples, seed)
-    notes = () if target.training else (_EVALUATION,)
+    notes = [note for note, holds in ((_EVALUATION, not target.training), (_EXPORTED, _is_frozen(target))) if holds]
     parameters = dict(target.named_parameters())
-    found = Invariances(verdicts.values(), parameters=parameters, aliases=_aliases(target), notes=notes)
+    found = Invariances(verdicts.values(), parameters=parameters, aliases=_aliases(target), notes=tuple(notes))
     _warn(found)
     return found
 
 
 _CLASH = "an argument of the model with this name goes through forward=lambda m: m(...)"
 _EVALUATION = "the model is in evaluation mode; it was analysed as model.train() leaves it"
+_EXPORTED = (
+    "the model was exported in evaluation mode, where norms divide by stored averages and no weight before them is"
+    " invariant; export it in training mode, torch.export.export(model.train(), ...)"
+)
+
+
+def _is_frozen(model: nn.Module) -> bool:
+    """Whether norms of a graph of torch.export, which has one mode only, were exported in evaluation mode."""
+    norms = (torch.ops.aten.batch_norm.default, torch.ops.aten.instance_norm.default)
+    nodes = model.graph.nodes if isinstance(model, GraphModule) else ()
+    return any(node.target in norms and node.args[5] is False for node in nodes)
 
 
 def _aliases(model: nn.Module) -> dict[str, str]:

@@ -27,6 +27,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     Raises:
         TypeError: Something that is not a module came.
     """
+    if isinstance(model, torch.export.ExportedProgram):
+        raise TypeError("find_invariances: an ExportedProgram came; pass its module, program.module()")
     if not isinstance(model, nn.Module):
         raise TypeError(f"find_invariances: the model must be a torch.nn.Module, not {type(model).__name__}")
     while True:
