@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import pytest
 import torch
@@ -135,3 +136,13 @@ def test_what_cannot_be_set_is_said(assignment, message):
 def test_number_too_large_for_a_float_is_refused():
     with pytest.raises(ValueError, match="expected finite float"):
         override(Outer(), "inner.rate=" + "9" * 400)
+
+
+@pytest.mark.parametrize(("text", "value"), [("sticky", "sticky"), ("none", None), ("detected", "detected")])
+def test_texts_that_a_type_lists_are_text(text, value):
+    """Recipes know more of them than the optimizer they are for."""
+
+    def listed(blocks: Literal["cosine", "sticky"] | torch.Tensor | None = "cosine"):
+        return blocks
+
+    assert override({"a": partial(listed)}, f"a.blocks={text}")["a"]() == value

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from inspect import Parameter, isclass, signature
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from tangential.experiments.settings.suggestion import did_you_mean
 
@@ -147,6 +147,8 @@ def _fit(value: Any, kind: Any) -> Any:
         inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         if len(inner) == len(value):
             return tuple(_fit(item, each) for item, each in zip(value, inner, strict=True))
+    elif get_origin(kind) is Literal:
+        return _fit(value, Union[tuple(map(type, get_args(kind)))])  # noqa: UP007 - types that are computed
     elif kind is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     elif kind in _LEAVES and kind is not float and type(value) is kind:
@@ -162,6 +164,8 @@ def _phrase(kind: Any) -> str:
         inner = [_phrase(each) for each in get_args(kind) if each is not Ellipsis]
         count = "" if Ellipsis in get_args(kind) else f"{len(inner)} "
         return f"{count}values ({inner[0]}) with commas between"
+    if get_origin(kind) is Literal:  # recipes know more values ("detected"); whoever takes one refuses the others
+        return " or ".join(dict.fromkeys(_phrase(type(value)) for value in get_args(kind)))
     return _LEAVES.get(kind, "")
 
 
