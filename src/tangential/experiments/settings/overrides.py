@@ -136,6 +136,7 @@ def _literal(text: str) -> Any:
 
 def _fit(value: Any, kind: Any) -> Any:
     """The value as an instance of this type, or TypeError: an int may stand for a float, nothing else is converted."""
+    kind = _without_literal(kind)
     if get_origin(kind) in (Union, UnionType):
         for choice in get_args(kind):
             try:
@@ -147,8 +148,6 @@ def _fit(value: Any, kind: Any) -> Any:
         inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         if len(inner) == len(value):
             return tuple(_fit(item, each) for item, each in zip(value, inner, strict=True))
-    elif get_origin(kind) is Literal:
-        return _fit(value, Union[tuple(map(type, get_args(kind)))])  # noqa: UP007 - types that are computed
     elif kind is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     elif kind in _LEAVES and kind is not float and type(value) is kind:
@@ -164,9 +163,12 @@ def _phrase(kind: Any) -> str:
         inner = [_phrase(each) for each in get_args(kind) if each is not Ellipsis]
         count = "" if Ellipsis in get_args(kind) else f"{len(inner)} "
         return f"{count}values ({inner[0]}) with commas between"
-    if get_origin(kind) is Literal:  # recipes know more values ("detected"); whoever takes one refuses the others
-        return " or ".join(dict.fromkeys(_phrase(type(value)) for value in get_args(kind)))
-    return _LEAVES.get(kind, "")
+    return _LEAVES.get(_without_literal(kind), "")
+
+
+def _without_literal(kind: Any) -> Any:
+    """The type of the texts that a type lists: recipes know more ("detected"), and whoever takes one refuses others."""
+    return type(get_args(kind)[0]) if get_origin(kind) is Literal else kind
 
 
 def _typed(value: Any) -> str:
