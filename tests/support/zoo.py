@@ -183,6 +183,15 @@ def small_vit() -> tuple[nn.Module, Batch]:
     return kind(image_size=32, **sizes), (images(2, 32),)
 
 
+def small_swin_v2() -> tuple[nn.Module, Batch]:
+    swin = importlib.import_module("torchvision.models.swin_transformer")
+    net = swin.SwinTransformer(
+        [4, 4], 12, [2, 2], [2, 4], [4, 4], num_classes=10, block=swin.SwinTransformerBlockV2,
+        downsample_layer=swin.PatchMergingV2,
+    )  # fmt: skip
+    return net, (images(2, 32),)
+
+
 def small_retinanet() -> tuple[nn.Module, Batch]:
     detection = importlib.import_module("torchvision.models.detection")
     backbones = importlib.import_module("torchvision.models.detection.backbone_utils")
