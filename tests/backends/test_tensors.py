@@ -127,6 +127,26 @@ def test_a_gradient_that_lies_in_another_weight_or_its_moments_is_read_before_it
             torch.testing.assert_close(p, twin, rtol=1e-6, atol=1e-7)
 
 
+@rules
+@backends
+@pytest.mark.parametrize("with_half", [False, True])
+def test_a_gradient_that_lies_in_a_step_count_is_read_before_it_is_counted(with_half, backend, rule):
+    results = []
+    for copied in (False, True):
+        dtypes = [torch.float32] * 2 + [torch.bfloat16] * with_half
+        params = [torch.tensor(1.5, dtype=dtype).requires_grad_() for dtype in dtypes]
+        optimizer = RULES[rule](params, **backend)
+        for p in params:
+            p.grad = torch.full_like(p, 0.3)
+        optimizer.step()
+        for p, other in zip(params[:2], (params[0], params[0]), strict=True):
+            p.grad = optimizer.state[other]["step"].clone() if copied else optimizer.state[other]["step"]
+        optimizer.step()
+        results.append(params)
+    for p, twin in zip(*results, strict=True):
+        torch.testing.assert_close(p, twin, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_a_gradient_that_lies_in_its_weight_or_moments_is_read_before_it_is_written(nesterov):
     for alias in (

@@ -19,11 +19,13 @@ from tangential.backends.modes import recording
 
 
 def apart(group_steps: Sequence[GroupStep]) -> list[GroupStep]:
-    """The same with copies of the gradients whose storage is that of a weight or moment in one of these steps."""
+    """The same with copies of the gradients whose storage is that of a weight or state in one of these steps."""
     if recording():
         return list(group_steps)
     written = _storages(
-        chain.from_iterable((*step.weights, *step.remainders, *chain(*step.moments)) for step in group_steps)
+        chain.from_iterable(
+            (*step.weights, *step.steps, *step.votes, *step.remainders, *chain(*step.moments)) for step in group_steps
+        )
     )
     return [
         step

@@ -75,7 +75,7 @@ class CpuKernel:
             span(x)
             for group_step, at in zip(group_steps, taken, strict=True)
             for i in at
-            for x in written(group_step, i)
+            for x in (*written(group_step, i), group_step.steps[i])
         )
         self._addresses = array("q")  # columns in the order of `c/table.h`, one entry per weight; 0 where it has none
         for column in zip(*map(_columns, group_steps), strict=True):
