@@ -1,4 +1,4 @@
-"""Worlds of two and four processes, one of each per file of tests; and how much of their matrices is run."""
+"""Worlds of two and four processes, one of each for all tests; and how much of their matrices is run."""
 
 import os
 from itertools import groupby
@@ -7,7 +7,7 @@ import pytest
 
 from support.ranks import Ranks
 
-SAMPLED = 5
+SAMPLED = 8
 """One in so many cases of a matrix is run by default; `make sharding` runs them all."""
 
 
@@ -25,14 +25,14 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=dropped)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def two():
     ranks = Ranks(2)
     yield ranks
     ranks.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def four():
     ranks = Ranks(4)
     yield ranks
