@@ -143,6 +143,18 @@ def test_small_differences_are_named_in_the_log(caplog):
     assert "dampening of the first gradient" in caplog.text
 
 
+def test_remainders_of_half_weights_are_named_as_lost(caplog):
+    for compensation, lost in (("auto", "the remainders of half-precision weights"), (None, "nothing")):
+        params = weights(torch.bfloat16)
+        optimizer = AdamP(params, compensation=compensation)
+        run(optimizer, params, 1)
+        caplog.clear()
+        with caplog.at_level("INFO", "tangential"):
+            exported = export_state(optimizer, "adamp")
+        assert f"lost: {lost}" in caplog.text
+        assert all("remainder" not in own for own in exported["state"].values())
+
+
 @every
 def test_unknown_formats_and_optimizers_are_refused(name):
     optimizer = MAKERS[name](weights(shapes=WEIGHT))

@@ -9,7 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from tangential.optimizers.base import Projected
-from tangential.optimizers.known_targets import OF_ADAMP, OF_SGDP, Target
+from tangential.optimizers.known_targets import OF_ADAMP, OF_SGDP, REMAINDERS, Target
 from tangential.optimizers.settings import SETTINGS
 
 _log = logging.getLogger("tangential")
@@ -82,7 +82,7 @@ def _target(optimizer: Any, format: str) -> Target:
 
 def _lost(optimizer: Optimizer, target: Target, group: dict[str, Any], allowed: set[str]) -> dict[str, None]:
     """Words for what the target will not do; raises ValueError for what is not allowed."""
-    found = [(each, words) for each in target.differences if (words := each.of(group))]
+    found = [(each, words) for each in (*target.differences, REMAINDERS) if (words := each.of(group))]
     if barred := [(each.name, words) for each, words in found if each.refused and each.name not in allowed]:
         raise ValueError(
             f"the {target.name} would not continue {type(optimizer).__name__}: it lacks"

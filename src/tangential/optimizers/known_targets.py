@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from tangential.backends import compensates
 from tangential.blocks import Blocks
 from tangential.optimizers.origins import Difference, Group
 from tangential.optimizers.settings import scalar
@@ -47,6 +48,13 @@ def _difference(name: str, holds: Callable[[Group], Any], words: str, *, refused
     return Difference(name=name, of=lambda g: words.format(**g) if holds(g) else None, refused=refused)
 
 
+REMAINDERS = _difference(
+    "compensation",
+    lambda g: any(compensates(p.dtype, g["compensation"]) for p in g["params"]),
+    "the remainders of half-precision weights (it rounds every step)",
+    refused=False,
+)
+"""A difference to every other optimizer."""
 _PROJECTION = _difference("projection", _projects, "projected steps of blocks={blocks!r} (it projects nothing)")
 _BLOCKS = _difference(
     "projection", lambda g: isinstance(g["blocks"], (Blocks, str)) and g["blocks"] != "cosine" and _projects(g),
