@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from support.ranks import Ranks
 from support.stacks import run, stacks
 
 QUICK = {"plain_torch", "timm_script", "ignite_engine", "skorch_net", "gradient_release"}
@@ -11,10 +12,18 @@ NAMES = [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in 
 ROWS = stacks.rows_of(stacks.PAGE.read_text())
 
 
+@pytest.fixture(scope="module")
+def two():
+    """Two processes, started once for all examples that need them."""
+    ranks = Ranks(2)
+    yield ranks
+    ranks.stop()
+
+
 @pytest.mark.filterwarnings("ignore")  # the trainers' own advice on workers, loggers and devices
 @pytest.mark.parametrize("name", NAMES)
-def test_trains_resumes_and_is_watched_as_the_page_has_it(name, tmp_path):
-    found = run(name, tmp_path)
+def test_trains_resumes_and_is_watched_as_the_page_has_it(two, name, tmp_path):
+    found = run(name, tmp_path, two)
     assert found.trains and found.resumes and found.watched, found
     assert stacks.row(name, found) == ROWS[name]
 

@@ -60,6 +60,7 @@ def test_one_gradient_is_there_at_a_time(name):
     assert most == 0, "a gradient was left after its step"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_the_peak_of_memory_is_lower_by_the_gradients():
     command = [sys.executable, str(ROOT / "benchmarks" / "gradient_release.py"), "--quick"]
