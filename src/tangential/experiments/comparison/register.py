@@ -138,7 +138,7 @@ def _searched(
         )
     for trials in range(room, least, -1):
         found, cost = made(trials)
-        if cost.longest <= 60 * choices.budget:
+        if cost.longest <= RESERVE * 60 * choices.budget:
             return found, cost
     return made(least)
 
