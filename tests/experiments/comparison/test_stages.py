@@ -28,10 +28,10 @@ def until_done(compare, out, every):
     raise AssertionError("it does not end")
 
 
-@pytest.mark.parametrize("every", [pytest.param(3, marks=pytest.mark.slow), 13])
-def test_interrupted_anywhere_it_resumes_to_the_same_page(tmp_path, compare, whole, every):
-    interruptions, (*_, parts) = until_done(compare, tmp_path, every)
-    assert interruptions > 5
+def test_interrupted_anywhere_it_resumes_to_the_same_page(tmp_path, compare, whole):
+    # at each of the eight steps of a run, and some runs twice
+    interruptions, (*_, parts) = until_done(compare, tmp_path, every=5)
+    assert interruptions > 16
     assert lasting(parts) == lasting(whole[1][-1])
 
 
