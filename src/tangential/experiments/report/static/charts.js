@@ -115,13 +115,13 @@ function followZoom(card, drawn) {
   });
 }
 
-/** The range of what comes after the first tenth, where the start would squeeze the differences into less than half. */
+/** The range of the second half of training, where the first would squeeze it into less than a third of the height. */
 function laterRange(lines, log) {
   const scale = (value) => (log ? Math.log10(value) : value);
   const ends = (values) => values.filter(Number.isFinite).reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
   const from = (share) => ends(lines.flatMap((line) => [line.low, line.high].flatMap((values) => values.slice(Math.floor(share * values.length)).map(scale))));
-  const [low, high] = from(0), [later, most] = from(0.1);
-  if (!(most > later) || lines.some((line) => line.x.length < 10) || most - later > 0.5 * (high - low)) return null;
+  const [low, high] = from(0), [later, most] = from(0.5);
+  if (!(most > later) || lines.some((line) => line.x.length < 10) || most - later > (high - low) / 3) return null;
   const margin = 0.08 * (most - later);
   return [later - margin, most + margin];
 }
