@@ -147,7 +147,7 @@ def page() -> str:
 
 TEXT = """# Migration
 
-A run of another optimizer goes on with SGDP or AdamP, and the other way round, without a jump: moments and step
+A run of another optimizer continues with SGDP or AdamP, and the other way round, without a jump: moments and step
 counts are taken over.
 
 ## From AdamW to AdamP in the middle of a run
@@ -225,7 +225,7 @@ amsgrad = torch.optim.AdamW(model.parameters(), amsgrad=True)
 AdamP(model.parameters()).load_state_dict(amsgrad.state_dict(), allow=("amsgrad",))  # without the maximum
 ```
 
-| state of | into | goes on with |
+| state of | into | continues with |
 | --- | --- | --- |
 {refusals}
 

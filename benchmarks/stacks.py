@@ -197,7 +197,7 @@ def row(name: str, found: Outcome) -> str:
 INTRO = """# With your trainer
 
 AdamP and SGDP are torch optimizers, so they go where a torch optimizer goes. What the detector and the telemetry need
-beside that is shown here for each training stack (Lightning, Hugging Face Transformers and Accelerate, known as
+in addition is shown here for each training stack (Lightning, Hugging Face Transformers and Accelerate, known as
 huggingface, timm, fastai, Keras, plain DDP, ...), in an example that is run by the tests.
 
 Three things hold in all of them:

@@ -23,8 +23,8 @@ def partners(model: nn.Module, names: Sequence[str], samples: Samples) -> dict[s
         if first in found or second in found:
             continue
         if how := _together(samples, first, second):
-            found[first] = f"invariant only together with {second} ({how})"
-            found[second] = f"invariant only together with {first} ({how})"
+            found[first] = f"invariant only jointly with {second} ({how})"
+            found[second] = f"invariant only jointly with {first} ({how})"
     return found
 
 

@@ -298,6 +298,24 @@ def test_a_cell_of_the_csv_is_text_and_axes_leave_out_a_start_that_hides_the_res
     assert tab.evaluate("laterRange([{ x: [1, 2], low: [9, 1], high: [9, 1] }], false)") is None
 
 
+def test_forty_optimizers_are_searched_and_fit_a_phone(visit, tmp_path):
+    names = [f"{name}-{number}" for number in range(20) for name in ("adamw", "adamp")]
+    compared = {name: name.replace("adamp", "adamw") if "adamp" in name else None for name in names}
+    for name in names:
+        write_run(tmp_path, name, 0, [0.5, 0.6], compared=compared)
+    report_page.save(gather(find([tmp_path])), tmp_path)
+    tab = visit((tmp_path / "report.html").as_uri(), width=390)
+    tab.locator("#group-filter").fill("adamp-1")
+    assert tab.locator(".choice:visible").count() == 11
+    assert tab.locator(".results tbody tr:visible").count() == 11
+    tab.get_by_role("button", name="None", exact=True).click()
+    assert len(ends(tab, "train_loss")) == 29
+    tab.locator("#group-filter").fill("")
+    tab.get_by_role("button", name="None", exact=True).click()
+    assert ends(tab, "train_loss") == {} and drawn(tab, '#charts [data-key="train_loss"]') == []
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)><!--"
 
 

@@ -27,28 +27,33 @@ def compare(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="SETTING=VALUE", help="And with this variant of it: wd_ratio=1, blocks=none; may be repeated."
+            metavar="SETTING=VALUE", help="Compare with this variant too: wd_ratio=1, blocks=none; may be repeated."
         ),
     ] = None,
     budget: Annotated[
         float | None, typer.Option(metavar="MINUTES", help="Fit the number of trials to this time.")
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="Most trials of each optimizer; 25.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Fresh seeds of the retrained runs; 8.")] = None,
-    tuning_seeds: Annotated[int | None, typer.Option(help="Seeds of each trial; 1.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Most trials of each optimizer. [default: 25]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Fresh seeds of the retrained runs. [default: 8]")] = None,
+    tuning_seeds: Annotated[int | None, typer.Option(help="Seeds of each trial. [default: 1]")] = None,
     held_out: Annotated[
-        float | None, typer.Option(help="Share of the training data that trials are scored on; 0.2.")
+        float | None, typer.Option(help="Share of the training data that trials are scored on. [default: 0.2]")
     ] = None,
     margin: Annotated[
-        float | None, typer.Option(help="Difference that does not matter, as shown; the recipe's.")
+        float | None,
+        typer.Option(help="Difference that does not matter, in the unit of the score. [default: the recipe's]"),
     ] = None,
     stage: Annotated[
         Literal["register", "tune", "retrain", "test", "report"] | None,
-        typer.Option(help="Run this stage alone; all of them."),
+        typer.Option(help="Run this stage alone. [default: all of them]"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(parser=path, help="Folder of all runs; runs/RECIPE-compare.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=path, help="Folder of all runs. [default: runs/RECIPE-compare]")
+    ] = None,
     smoke: Smoke = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the runs; one for each CPU.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the runs. [default: one for each CPU]")
+    ] = None,
     engine: Engine = "local",
     per_worker: PerWorker = "cpus=1",
     threads: Threads = THREADS,

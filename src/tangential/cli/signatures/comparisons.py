@@ -14,7 +14,9 @@ def comparisons(
     folders: Annotated[
         list[Path], typer.Argument(parser=path, metavar="DIR...", help="Folders of finished `tangential compare`.")
     ],
-    out: Annotated[Path | None, typer.Option(parser=path, help="Folder of the page; the first DIR's parent.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=path, help="Folder of the page. [default: the first DIR's parent]")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Judge several comparisons as one page.

@@ -19,8 +19,8 @@ def doctor(
         str | None, typer.Option(metavar="SHAPE", help="Shape of the example batch: 4x3x64x64, or 2x24 tokens.")
     ] = None,
     optimizer: Annotated[str, typer.Option(metavar="NAME", help="What you train with: adamw or sgd.")] = "adamw",
-    lr: Annotated[float | None, typer.Option(help="Its learning rate; torch's default.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Its weight decay; torch's default.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Its learning rate. [default: torch's]")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Its weight decay. [default: torch's]")] = None,
     momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.0,
     steps: Annotated[int, typer.Option(min=0, help="Train for N steps on --data and watch the norms.")] = 0,
     data: Annotated[

@@ -18,7 +18,8 @@ def inspect(
     ] = None,
     batch: Annotated[str | None, typer.Option(help="Shape of the example batch: 8x3x224x224, or 2x24 tokens.")] = None,
     against_cosine: Annotated[
-        int, typer.Option(metavar="STEPS", min=0, help="Train for so many steps; show where the cosine test disagrees.")
+        int,
+        typer.Option(metavar="STEPS", min=0, help="Train for STEPS steps and show where the cosine test disagrees."),
     ] = 0,
     out: Annotated[Path, typer.Option(parser=path, help="Folder of the JSON file and the HTML page.")] = Path(
         "inspected"

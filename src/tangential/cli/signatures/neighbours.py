@@ -18,7 +18,7 @@ def neighbours(
     nearest: Annotated[int, typer.Option(min=1, help="How many neighbours of each.")] = 8,
     wrong: Annotated[bool, typer.Option("--wrong", help="Only queries whose nearest neighbour is wrong.")] = False,
     out: Annotated[
-        Path | None, typer.Option(parser=path, help="The page; neighbours.html in the run folder if not given.")
+        Path | None, typer.Option(parser=path, help="The page. [default: neighbours.html in the run folder]")
     ] = None,
     debug: Debug = False,
 ) -> None:

@@ -15,7 +15,7 @@ def report(
         list[Path] | None, typer.Argument(parser=path, metavar="DIR...", help="Run folders, or folders of run folders.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(parser=path, help="Folder of the page and the plots; the first DIR.")
+        Path | None, typer.Option(parser=path, help="Folder of the page and the plots. [default: the first DIR]")
     ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="Follow unfinished runs in a browser on this machine; write nothing.")

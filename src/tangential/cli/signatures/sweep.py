@@ -26,9 +26,9 @@ def sweep(
     on: Annotated[
         Literal["validation", "test"], typer.Option(help="Score on a split of the training data, or on the test data.")
     ] = "validation",
-    storage: Annotated[str | None, typer.Option(help="Database of the trials; OUT/sweep.db.")] = None,
+    storage: Annotated[str | None, typer.Option(help="Database of the trials. [default: OUT/sweep.db]")] = None,
     out: Annotated[
-        Path | None, typer.Option(parser=path, help="Folder of the trials' runs; runs/RECIPE-sweep.")
+        Path | None, typer.Option(parser=path, help="Folder of the trials' runs. [default: runs/RECIPE-sweep]")
     ] = None,
     smoke: Smoke = False,
     heartbeat: Annotated[

@@ -19,17 +19,20 @@ def train(
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Number of seeds of each optimizer.")] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="OPTIMIZER", help="Train only this one; may be repeated; all of them.")
+        list[str] | None,
+        typer.Option(metavar="OPTIMIZER", help="Train only this one; may be repeated. [default: all of them]"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(parser=path, help="Folder of the runs and the report; runs/RECIPE.")
+        Path | None, typer.Option(parser=path, help="Folder of the runs and the report. [default: runs/RECIPE]")
     ] = None,
     smoke: Smoke = False,
-    devices: Annotated[int | None, typer.Option(min=1, help="Processes on this machine, one per device; 1.")] = None,
-    nodes: Annotated[int | None, typer.Option(min=1, help="Machines; 1.")] = None,
-    strategy: Annotated[str, typer.Option(help="ddp splits each batch among the processes; auto.")] = "auto",
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine, one per device. [default: 1]")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Machines. [default: 1]")] = None,
+    strategy: Annotated[str, typer.Option(help="ddp splits each batch among the processes.")] = "auto",
     accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the fastest there is.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="32, 64, bf16-mixed, 16-mixed; the recipe's.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32, 64, bf16-mixed, 16-mixed. [default: the recipe's]")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the runs.")] = 1,
     engine: Engine = "local",
     per_worker: PerWorker = "cpus=1",
@@ -38,7 +41,7 @@ def train(
         float, typer.Option(metavar="MINUTES", min=0, help="Minutes between checkpoints within an epoch.")
     ] = 10.0,
     logger: Annotated[
-        list[str] | None, typer.Option(help="tensorboard, wandb, csv or none; may be repeated; tensorboard.")
+        list[str] | None, typer.Option(help="tensorboard, wandb, csv or none; may be repeated. [default: tensorboard]")
     ] = None,
     worker: WorkerOf = None,
     debug: Debug = False,

@@ -87,7 +87,7 @@ fsdd_harmonic = Recipe(
 fsdd_harmonic_speaker = replace(
     fsdd_harmonic,
     name="fsdd-harmonic-speaker",
-    about="the same, tested on a speaker who is not in the training data",
+    about="the same, tested on an unseen speaker",
     task=replace(_DIGITS, data=Fsdd(speaker="lucas")),
 )
 

@@ -29,7 +29,7 @@ class TrainingOptions:
             weights themselves.
         precision: "32", "64", "bf16-mixed" or "16-mixed".
         compile: Whether to compile the model with `torch.compile`.
-        watch_every: Record telemetry each so many steps; none for 100 to 200 records in all, 0 for no records.
+        watch_every: Record telemetry every N steps; none for 100 to 200 records in all, 0 for no records.
 
     Raises:
         ValueError: A number out of range, or an unknown precision.

@@ -38,7 +38,7 @@ class RunTelemetry:
     Args:
         training: What is watched.
         folder: Where the records go.
-        every: Record each so many steps; None for some `RECORDS` in the whole run, 0 for none.
+        every: Record every N-th step; None for about `RECORDS` in the whole run, 0 for none.
         invariances: Which of the model's weights are scale-invariant.
     """
 
