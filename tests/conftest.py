@@ -1,4 +1,4 @@
-"""One seed for every test, and one thread, so that tests run side by side without fighting for cores."""
+"""One seed for every test, one thread, so that tests run side by side, and the worlds of processes that they share."""
 
 import importlib
 import os
@@ -6,6 +6,8 @@ import os
 import pytest
 import torch
 from hypothesis import settings
+
+from support.ranks import Ranks
 
 # The same examples in every run of the suite; TANGENTIAL_FUZZ=N draws N new ones.
 settings.register_profile("suite", derandomize="TANGENTIAL_FUZZ" not in os.environ)
@@ -31,3 +33,19 @@ def kernel_alone(monkeypatch):
     choose = importlib.import_module("tangential.backends.choose")
     for name in ("foreach", "chunked"):
         monkeypatch.setattr(choose, name, lambda batch: pytest.fail("a weight was left to foreach"))
+
+
+@pytest.fixture(scope="session")
+def two():
+    """Two processes for all tests that need them."""
+    ranks = Ranks(2)
+    yield ranks
+    ranks.stop()
+
+
+@pytest.fixture(scope="session")
+def four():
+    """Four processes for all tests that need them."""
+    ranks = Ranks(4)
+    yield ranks
+    ranks.stop()

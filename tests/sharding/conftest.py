@@ -1,11 +1,7 @@
-"""Worlds of two and four processes, one of each for all tests; and how much of their matrices is run."""
+"""How much of the matrices of sharding is run."""
 
 import os
 from itertools import groupby
-
-import pytest
-
-from support.ranks import Ranks
 
 SAMPLED = 8
 """One in so many cases of a matrix is run by default; `make sharding` runs them all."""
@@ -23,17 +19,3 @@ def pytest_collection_modifyitems(config, items):
     gone = set(dropped)
     items[:] = [item for item in items if item not in gone]
     config.hook.pytest_deselected(items=dropped)
-
-
-@pytest.fixture(scope="session")
-def two():
-    ranks = Ranks(2)
-    yield ranks
-    ranks.stop()
-
-
-@pytest.fixture(scope="session")
-def four():
-    ranks = Ranks(4)
-    yield ranks
-    ranks.stop()

@@ -4,20 +4,11 @@ import re
 
 import pytest
 
-from support.ranks import Ranks
 from support.stacks import run, stacks
 
 QUICK = {"plain_torch", "timm_script", "ignite_engine", "skorch_net", "gradient_release"}
 NAMES = [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in stacks.STACKS]
 ROWS = stacks.rows_of(stacks.PAGE.read_text())
-
-
-@pytest.fixture(scope="module")
-def two():
-    """Two processes, started once for all examples that need them."""
-    ranks = Ranks(2)
-    yield ranks
-    ranks.stop()
 
 
 @pytest.mark.filterwarnings("ignore")  # the trainers' own advice on workers, loggers and devices
