@@ -140,6 +140,7 @@ def test_installed_package_holds_every_file_of_the_sources(without_compiler):
     needed = {
         "cli/recipes.json",
         "experiments/report/static/page.css",
+        "experiments/report/static/plotly-basic.min.js",
         "experiments/templates/base.html",
         "kernels/c/step.c",
         "py.typed",
