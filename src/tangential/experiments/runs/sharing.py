@@ -43,10 +43,12 @@ def share(
     """
     left = list(items)
     while left:
-        held = [item for item in left if not _settled(item, finished, train, check, seen)]
-        if len(held) == len(left):
+        trained = _train_one(left, finished, train, check)
+        before, left = left, []
+        for item in before:
+            seen(item) if finished(item) else left.append(item)
+        if not trained and len(left) == len(before):
             time.sleep(POLL)
-        left = held
 
 
 def left_to_workers(item: object) -> None:
@@ -58,18 +60,17 @@ def left_to_workers(item: object) -> None:
     raise Held(f"{item} is left to the workers")
 
 
-def _settled(
-    item: T,
-    finished: Callable[[T], bool],
-    train: Callable[[T], None],
-    check: Callable[[], None],
-    seen: Callable[[T], None],
+def _train_one(
+    left: Sequence[T], finished: Callable[[T], bool], train: Callable[[T], None], check: Callable[[], None]
 ) -> bool:
-    check()
-    if not finished(item):
+    """Train the first run that nobody else trains; False if there is none."""
+    for item in left:
+        check()
+        if finished(item):
+            continue
         try:
             train(item)
         except Held:
-            return False
-    seen(item)
-    return True
+            continue
+        return True
+    return False
