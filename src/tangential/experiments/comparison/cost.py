@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 """Seconds after which a probe stops, and its steps stand for the epoch."""
 
-RESERVE = 0.85
-"""Share of a budget that is planned for training; the rest is for loading, saving and the report."""
+RESERVE = 0.75
+"""Share of a budget that is planned for the steps that a probe measures; the rest is for saving, for watching retrained
+runs (of `digits`, whose steps are short, up to a third of a run's time), for starting workers, and for the report."""
 
 _WARM_UP = 2.0  # seconds: a first epoch that is shorter says little, so a second one is measured
 
@@ -79,7 +80,7 @@ def trials_within(minutes: float, *, run: float, optimizers: int, seeds: int, ru
 
     Examples:
         >>> trials_within(10, run=4.0, optimizers=4, seeds=1, runs=40, held_out=0.2)
-        27
+        22
     """
     left = RESERVE * 60 * minutes - runs * run
     return max(0, floor(left / (run * (1 - held_out) * optimizers * seeds)))
