@@ -442,6 +442,23 @@ def test_long_name_leaves_room_for_the_plot_and_keeps_its_end(tmp_path):
     png.save_plots(report(tmp_path), tmp_path)
 
 
+def test_legend_of_the_plots_covers_none_of_them(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(png, "replace_file", lambda path, write: drawn.append(write.__defaults__[0]))
+    names = {f"{'long-' * 6}{number}": None for number in range(9)}
+    for name in names:
+        write_run(tmp_path, name, 0, [0.5, 0.6], compared=names)
+    png.save_plots(report(tmp_path), tmp_path)
+    for figure in drawn:
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert [text.get_text() for text in legend.get_texts()] == list(names)
+        assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    assert len(drawn) == 4
+
+
 def test_name_of_a_score_cannot_lead_out_of_the_folder(tmp_path):
     (tmp_path / "runs").mkdir()
     run = write_run(tmp_path / "runs", "sgd", 0, [])

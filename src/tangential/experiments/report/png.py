@@ -9,15 +9,18 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from tangential.experiments.report.comparison import Comparison
-from tangential.experiments.report.curves import NORM, STEP, Chart, chart
+from tangential.experiments.report.curves import NORM, STEP, Chart, Line, chart
 from tangential.experiments.report.text import escaped, shortened
 from tangential.experiments.runs.files import replace_file
 
 _DASHES = {"solid": "-", "dash": (0, (4, 2)), "dot": ":", "dashdot": "-."}
 _LETTERS = 40  # of a label, so that it leaves room for the plot
+_LEGEND_ROW = 0.25  # inches
+_LINE = 80  # letters of the legend's in the width of a chart
 _FILE_LETTERS = 40  # of four bytes at most; file systems take 255 bytes
 
 
@@ -32,10 +35,15 @@ def save_plots(comparison: Comparison, folder: Path) -> list[Path]:
     """
     paths = []
     for name, charts in _plots(comparison).items():
-        figure = Figure(figsize=(6.4 * len(charts), 4.0), dpi=150, layout="constrained")
+        lines = {line.label: line for each in charts for line in each.lines}
+        letters = max(len(_label(label)) for label in lines) + len("--- and gaps")
+        columns = max(1, min(len(lines), _LINE * len(charts) // letters))
+        height = 4.0 + _LEGEND_ROW * -(-len(lines) // columns)
+        figure = Figure(figsize=(6.4 * len(charts), height), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         for position, each in enumerate(charts, start=1):
             _draw(figure.add_subplot(1, len(charts), position), each, comparison.unit)
+        _add_legend(figure, list(lines.values()), columns)
         paths.append(folder / name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box
@@ -73,8 +81,15 @@ def _draw(axes: Axes, drawn: Chart, unit: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    legend = axes.legend(axes.lines, ["-"] * len(drawn.lines), frameon=False, handlelength=2.6)
-    for text, line in zip(legend.get_texts(), drawn.lines, strict=True):
+
+
+def _add_legend(figure: Figure, lines: Sequence[Line], columns: int) -> None:
+    """One legend for all charts, below them, where it covers nothing."""
+    handles = [Line2D([], [], color=x.style.light, linestyle=_DASHES[x.style.dash], linewidth=2) for x in lines]
+    legend = figure.legend(
+        handles, ["-"] * len(lines), loc="outside lower center", ncols=columns, frameon=False, handlelength=2.6
+    )
+    for text, line in zip(legend.get_texts(), lines, strict=True):
         text.set_parse_math(False)  # a dollar in a name is a dollar
         text.set_text(_label(line.label))  # here, because a legend leaves out labels that begin with "_"
 
