@@ -594,8 +594,16 @@ def test_distributed_data_parallel_is_watched_by_its_first_process(tmp_path, mon
         assert telemetry.latest["weights"]["module.0.weight"]["kind"] == "channel"
         mesh = DeviceMesh("cpu", [0])
         shard = nn.Parameter(DTensor.from_local(torch.randn(4, 4), mesh, [Replicate()]))
-        with pytest.raises(ValueError, match=r"sharded \(DTensor or FSDP\).*DistributedDataParallel"):
-            watch(torch.optim.AdamW([shard]))
+        shard.grad = DTensor.from_local(torch.randn(4, 4), mesh, [Replicate()])
+        adamw = torch.optim.AdamW([shard], foreach=False)
+        with watch(adamw, every=1) as telemetry:  # on several ranks: `tests/sharding/test_watch.py`
+            length = shard.to_local().norm().item()
+            adamw.step()
+        assert telemetry.latest["weights"]["0.0"]["norm"] == pytest.approx(length)
+        flat = nn.Parameter(torch.randn(16))
+        flat._fsdp_flattened = True
+        with pytest.raises(ValueError, match=r"flat vector of FullyShardedDataParallel.*fully_shard"):
+            watch(torch.optim.AdamW([flat]), where=lambda name, p: True)
         monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
         with watch(optimizer, every=1) as idle, watch(optimizer, every=1, all_ranks=True) as asked:
             optimizer.step()

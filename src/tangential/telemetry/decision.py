@@ -61,17 +61,33 @@ class Decision:
         blocks = self.weight.group["blocks"]
         if isinstance(blocks, Blocks):
             return True
-        if not projected(self.weight.tensor, blocks) or not self.weight.tensor.numel():
+        if not self.is_tested:
             return False
-        sums = chunked_row_dots([real_rows(before), real_rows(gradient)], _test_pairs)
-        if scale is not None:
-            factor = 1 / scale.to(sums)
-            sums = torch.stack([sums[0], sums[1] * factor * factor, sums[2] * factor])
+        return self.settled(angle_sums(before, gradient, scale))
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the paper's test decides, so that it takes sums."""
+        blocks = self.weight.group["blocks"]
+        return isinstance(blocks, str) and projected(self.weight.tensor, blocks) and self.weight.tensor.numel() > 0
+
+    def settled(self, sums: Tensor) -> Tensor:
+        """Whether the step projects a weight under the paper's test, from `ww, gg, wg` of its rows, `(3, rows)`."""
+        blocks = self.weight.group["blocks"]
         settings = {name: self.weight.group[name] for name in ("delta", "eps", "wd_ratio")}
         layout = lay_out((self.weight.shape,), blocks, sums.device)
         votes = None if self.votes is None else Votes([self.votes], self.step)
         by_channel, by_layer = layout.views(sums, Projection(lr=0.0, decay=0.0, **settings), votes)
         return (by_channel | by_layer).any()
+
+
+def angle_sums(before: Tensor, gradient: Tensor, scale: Tensor | None) -> Tensor:
+    """What the paper's test needs, `ww, gg, wg` of every row, `(3, rows)`. See `Decision.of`."""
+    sums = chunked_row_dots([real_rows(before), real_rows(gradient)], _test_pairs)
+    if scale is None:
+        return sums
+    factor = 1 / scale.to(sums)
+    return torch.stack([sums[0], sums[1] * factor * factor, sums[2] * factor])
 
 
 def _test_pairs(w: Tensor, g: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -21,6 +21,7 @@ from tangential.optimizers.base import Projected
 from tangential.telemetry.analytic import Prediction, is_predictable, predictions
 from tangential.telemetry.block_sums import BlockSums
 from tangential.telemetry.decision import Decision
+from tangential.telemetry.parts import added_up
 from tangential.telemetry.snapshot import snapshots
 from tangential.telemetry.watch_list import WatchedWeight
 
@@ -98,12 +99,13 @@ class Measurement:
             self._read_gradients()
         found = []
         for snapshot in self._snapshots:
-            if not snapshot.has_stepped:
+            share = snapshot.share()
+            if share is None and not snapshot.has_stepped:
                 continue
             measured = snapshot.sums(_states(self._optimizer).get(snapshot.weight.tensor) or {})
             prediction = self._predictions.get(id(snapshot.weight))
-            found.append(measured if prediction is None else _either(prediction, measured))
-        return found
+            found.append((measured if prediction is None else _either(prediction, measured), share))
+        return added_up(found)
 
 
 def _states(optimizer: Optimizer) -> Mapping[Tensor, dict[str, Any] | None]:

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.blocks import chunked_row_dots
+from tangential.blocks import Blocks, chunked_row_dots
 from tangential.telemetry.block_rows import BlockRows, block_rows, largest_block, real_rows, spans, to_float64
 from tangential.telemetry.block_sums import SUMS, BlockSums
-from tangential.telemetry.decision import Decision
+from tangential.telemetry.decision import Decision, angle_sums
+from tangential.telemetry.parts import Part, Share, part_of
 from tangential.telemetry.watch_list import WatchedWeight
 
 MOMENTA = ("exp_avg", "momentum_buffer")
@@ -38,6 +39,8 @@ class Snapshot:
         decision: What decides whether the step projects it; None for other optimizers than ours.
         gradient: Row sums `g.g`, `w.g` of the copied rows, `(2, measured rows)`, once the gradient is there.
         projected: Whether the step projects it; None if the optimizer is not ours.
+        part: The part of the weight that lies here, if it is spread over ranks; then the rows are all of the part's.
+        test: Sums that the paper's test of such a weight needs, this rank's share of `(3, rows)`.
     """
 
     weight: WatchedWeight
@@ -47,10 +50,12 @@ class Snapshot:
     decision: Decision | None = None
     gradient: Tensor | None = None
     projected: Tensor | bool | None = None
+    part: Part | None = None
+    test: Tensor | None = None
 
     @property
     def is_whole(self) -> bool:
-        """Whether every row was copied."""
+        """Whether every row was copied, or every row that lies here."""
         return self.rows is not None and self.rows.rows is None
 
     @property
@@ -70,6 +75,9 @@ class Snapshot:
         if g.layout != torch.strided or g.shape != self.weight.tensor.shape:
             self.gradient = _nan(self.weight.tensor, 2, 1)
             return
+        if self.part is not None:
+            self._read_part(self.part, self.part.local(g), scale)
+            return
         if self.decision is not None and (self.is_whole or self.projected is None):  # else the weight has moved since
             before = self.before if self.is_whole and self.before is not None else self.weight.tensor
             self.projected = self.decision.of(before, g, scale)
@@ -78,12 +86,47 @@ class Snapshot:
             return
         self.gradient = chunked_row_dots([self.before, self.rows.of(real_rows(g))], _gradient_pairs, self.rows.dim)
 
+    def _read_part(self, part: Part, g: Tensor, scale: Tensor | None) -> None:
+        assert self.before is not None, "parts are always copied"
+        if self.decision is not None and self.decision.is_tested:
+            self.test = part.spread(angle_sums(self.before, g, scale), 0)
+        elif self.decision is not None:
+            self.projected = isinstance(self.weight.group["blocks"], Blocks)
+        self.gradient = chunked_row_dots([self.before, real_rows(g)], _gradient_pairs, self.weight.blocks.dim)
+
+    def share(self) -> Share | None:
+        """What the other ranks are sent beside the sums, of a weight that is spread over them."""
+        if self.part is None:
+            return None
+        test = self.test
+        if test is None and self.decision is not None and self.decision.is_tested:
+            assert self.before is not None, "parts are always copied"
+            test = to_float64(torch.zeros(3, self.weight.shape[0], device=self.before.device))
+        return Share(self.part, self.has_stepped, self.decision, test)
+
+    def _part_sums(self, part: Part, state: dict[str, Any]) -> BlockSums:
+        """This rank's share of what the step did; zeros where it had no gradient."""
+        assert self.rows is not None and self.before is not None, "parts are always copied"
+        dim = self.weight.blocks.dim
+        rows = to_float64(self.before.new_zeros(len(SUMS), self.before.shape[dim], dtype=torch.float32))
+        if self.gradient is not None:
+            momentum = _momentum(self.weight.tensor, state)
+            tensors = [self.weight.tensor] if momentum is None else [self.weight.tensor, momentum]
+            read = [self.before, *(real_rows(part.local(x)) for x in tensors)]
+            rows[:3] = (found := chunked_row_dots(read, _step_pairs, dim))[:3]
+            rows[3:5] = self.gradient
+            rows[5:] = torch.nan if momentum is None else found[3:]
+        whole = part.spread(rows, dim)
+        return BlockSums(self.weight, self.rows.lengths.total(whole), whole[0].sum(), self.projected)
+
     def sums(self, state: dict[str, Any]) -> BlockSums:
         """Measure what the step did.
 
         Args:
             state: The optimizer's state of the weight.
         """
+        if self.part is not None:
+            return self._part_sums(self.part, state)
         assert self.gradient is not None, "only weights that stepped are measured"
         if self.rows is None or self.before is None:
             assert self.norm_squared is not None, "without a copy the norm was taken at once"
@@ -116,7 +159,8 @@ def snapshots(weights: list[WatchedWeight], limit: int, turn: int) -> Iterator[S
     Args:
         weights: The weights.
         limit: Elements that may be copied in all. Beyond it, blocks are sampled evenly from every weight, and a weight
-            whose blocks no longer fit is left out this time.
+            whose blocks no longer fit is left out this time. Parts of weights that are spread over ranks are always
+            copied.
         turn: Which weight comes first, so that every one gets its turn.
     """
     total = sum(weight.tensor.numel() for weight in weights)
@@ -130,6 +174,11 @@ def snapshots(weights: list[WatchedWeight], limit: int, turn: int) -> Iterator[S
 
 
 def _snapshot(weight: WatchedWeight, left: int, share: float) -> Snapshot:
+    part = part_of(weight.tensor)
+    if part is not None:
+        here = real_rows(part.local(weight.tensor)).clone()
+        rows = block_rows(weight.shape, weight.blocks, None, here.device)
+        return Snapshot(weight, rows, here, None, part=part)
     w = real_rows(weight.tensor)
     largest = largest_block(weight.shape, weight.blocks)
     count = len(spans(weight.shape, weight.blocks)) if largest else 0

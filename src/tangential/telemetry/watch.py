@@ -16,6 +16,7 @@ from typing import Any, get_args
 import torch
 from torch.optim import Optimizer
 
+from tangential.backends.dtensor import is_dtensor
 from tangential.blocks import Blocks
 from tangential.telemetry.measuring import Measurement
 from tangential.telemetry.metrics import Detail
@@ -67,7 +68,8 @@ class Telemetry:
         self._inner_steps = 0
         self._current: Measurement | None = None
         self._hooks = []
-        if not measures:
+        self._keeps = measures
+        if not (measures or _is_distributed()):
             return
         before, after = _hook(self._before), _hook(self._after)
         self._hooks += [optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)]
@@ -138,6 +140,8 @@ class Telemetry:
             post_hooks.move_to_end(self._hooks[1].id)
         if not self._missed and (self.step + 1) % self._every:
             return None
+        if not (self._keeps or _has_parts(optimizer)):  # whose sums the process that keeps records waits for
+            return None
         weights = self._watch_list.weights()
         if not are_readable([weight.tensor for weight in weights]):
             self._missed = True
@@ -158,7 +162,7 @@ class Telemetry:
         record = self._recorder.record(self._current.sums(), step=self.step, epoch=self.epoch)
         self._current = None
         self._missed = record is None
-        if record is not None:
+        if record is not None and self._keeps:
             self.records.append(record)
             for sink in self.sinks:
                 sink(record)
@@ -220,14 +224,17 @@ def watch(
             prediction is checked; of other optimizers blocks are sampled evenly, and weights left out in turn.
         keep: How many records stay in memory.
         sinks: Each is called with every record: `JsonLines`, `TensorBoard`, `WandB`, `MLflow`, or any function.
-        all_ranks: Measure in every process of a distributed run, instead of the first alone.
+        all_ranks: Keep records in every process of a distributed run, instead of the first alone. Weights that are
+            spread over ranks (FSDP2, tensor parallelism) are measured by all, whose sums are added up in one message a
+            record and mesh; so all have to watch alike.
 
     Returns:
         The telemetry; leaving its context, or `close`, ends it.
 
     Raises:
         TypeError: Not an optimizer, or another argument of the wrong type.
-        ValueError: A sharded parameter, names that no parameter has, blocks that do not fit, or a number out of range.
+        ValueError: A flat parameter (FSDP1, DeepSpeed), names that no parameter has, blocks that do not fit, or a
+            number out of range.
 
     Examples:
         >>> import torch
@@ -272,5 +279,13 @@ def _hooked(optimizer: Any) -> Optimizer:
 
 def _is_first() -> bool:
     """Whether this is the only process, or the one with rank 0."""
-    distributed = torch.distributed
-    return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+    return not _is_distributed() or torch.distributed.get_rank() == 0
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _has_parts(optimizer: Optimizer) -> bool:
+    """Whether some parameter is spread over ranks."""
+    return any(is_dtensor(p) for group in optimizer.param_groups for p in group["params"])

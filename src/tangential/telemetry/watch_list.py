@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from tangential.backends.dtensor import is_dtensor
 from tangential.blocks import Blocks
 from tangential.invariances.verdicts import kind_and_label
 from tangential.optimizers.validation import is_flat
@@ -119,10 +118,10 @@ class WatchList:
                 " DeepSpeed ZeRO and FSDP1 do) and has no blocks to measure. Watch an unsharded run"
                 " (DistributedDataParallel works)"
             )
-        if is_dtensor(tensor) or is_flat(tensor):
+        if is_flat(tensor):
             raise ValueError(
-                f"watch: parameter {name!r} is sharded (DTensor or FSDP): one process holds a part of each block, so"
-                " norms and angles would be those of the part. Watch an unsharded run (DistributedDataParallel works)"
+                f"watch: parameter {name!r} is part of a flat vector of FullyShardedDataParallel without blocks to"
+                " measure. Shard with `fully_shard` (FSDP2), or watch an unsharded run (DistributedDataParallel works)"
             )
         found, blocks = self._invariances.find(name)
         if not found:
