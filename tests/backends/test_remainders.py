@@ -216,6 +216,21 @@ def test_switching_in_the_middle_of_a_run_starts_afresh():
     assert optimizer.state[w][REMAINDER].any()
 
 
+@pytest.mark.parametrize("compensation", ["kahan", "stochastic"])
+@pytest.mark.parametrize("backend", [*BACKENDS[:2], pytest.param({}, id="default")])
+@pytest.mark.parametrize("shape", [(), (1,), (3, 4), (0, 2)])
+def test_a_learning_rate_may_be_a_tensor_of_any_precision(shape, backend, compensation):
+    found = []
+    for lr in (0.25, torch.tensor(0.25), torch.tensor(0.25, dtype=torch.float64), torch.tensor([0.25])):
+        w = torch.full(shape, 1.5, dtype=torch.bfloat16).requires_grad_()
+        optimizer = SGDP([w], lr=lr, momentum=0.9, compensation=compensation, **backend)
+        for _ in range(2):
+            w.grad = torch.full_like(w, 0.3)
+            optimizer.step()
+        found.append(w.detach())
+    assert all(torch.equal(found[0], other) for other in found)
+
+
 @pytest.mark.parametrize("value", ["Kahan", "none", 1, True, ["kahan"]])
 def test_what_compensation_cannot_be_is_refused(value):
     with pytest.raises(

@@ -83,11 +83,11 @@ class Bucket:
         """Write weights that were moved in that dtype."""
         if self.remainders:
             for x, w, rest in zip(wide, self.weights, self.remainders, strict=True):
-                write(x, w, rest)
+                write(x.float(), w, rest)  # a learning rate in float64 makes a 0-d weight float64
         elif self.stochastic:
             counts = self.t if isinstance(self.t, list) else [self.t] * len(wide)
             for x, w, t in zip(wide, self.weights, counts, strict=True):
-                write_stochastic(x, w, t)
+                write_stochastic(x.float(), w, t)
         else:
             torch._foreach_copy_(self.weights, wide)
 
