@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tangential
+from support.kernel_sources import only_float
 from support.paths import ROOT
 from tangential.kernels import build
 
@@ -118,6 +119,7 @@ def test_with_a_compiler_the_kernel_is_built_shipped_and_used(installed, tmp_pat
     quick = tmp_path / "cc"  # the last option holds; that of speed takes most of the time
     quick.write_text(f'#!/bin/sh\nexec {" ".join(build.compiler())} "$@" -O0\n')
     quick.chmod(0o755)
+    only_float(tmp_path / "sources" / "src" / "tangential" / "kernels" / "c")
     found = installed(CC=str(quick))
     assert from_there(found)
     assert len(found["files"]) == len(build.variants(build.host())) and found["backend"] == "fused"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.kernel_sources import only_float
 from tangential.kernels import build, plan
 
 pytestmark = pytest.mark.slow
@@ -64,18 +65,11 @@ def test_a_loop_that_is_not_vectorised_would_be_seen(tmp_path):
     assert sorted(found) == ["moments_adam_f32_f32", "moments_sgd_f32_f32"]
 
 
-def only_float(sources):
-    """Leave the first pair of storage types alone, which is soon compiled."""
-    rule, step = sources / "rule.inc", sources / "step.c"
-    rule.write_text(rule.read_text().split("#define WEIGHT_T uint16_t")[0])
-    text = re.sub(r"(\{PASS\(rule, f32_f32\)).*?\}\n", r"\1}\n", step.read_text(), flags=re.DOTALL)
-    assert text != step.read_text()
-    step.write_text(text)
-
-
 @needs_compiler
-def test_building_makes_the_files_and_removes_older_ones(elsewhere, monkeypatch):
+def test_building_makes_the_files_and_removes_older_ones(elsewhere, monkeypatch, tmp_path):
     monkeypatch.setattr(build, "FLAGS", [*build.FLAGS, "-O0"])  # most of the time is speed's
+    monkeypatch.setattr(build, "SOURCES", shutil.copytree(build.SOURCES, tmp_path / "c"))
+    only_float(build.SOURCES)
     elsewhere.mkdir()
     (elsewhere / "linux-x86_64-0123456789.so").touch()
     made = build.build_all([build.host()], COMPILER)
