@@ -24,11 +24,10 @@ def test_a_step_is_the_definition_to_rounding(rule, kind, dtype, layout, kernel_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("rule", RULES)
-def test_rows_of_every_length_on_any_number_of_threads(rule, kind, threads, kernel_alone):
-    torch.set_num_threads(threads)
+def test_rows_of_every_length(rule, kind, kernel_alone):
+    torch.set_num_threads(2)  # the next test finds the same bits for any other number
     optimizer, params = made(rule, kind, torch.float32, large_for(kind))
     assert worst_step(optimizer, params, 2) < 200  # sums of 70 000 products
 
