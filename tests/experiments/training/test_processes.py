@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from tangential.cli import app
 from tangential.experiments.runs.checkpoint import load_checkpoint
 from tangential.experiments.runs.folder import RunFolder
 from tangential.experiments.training.devices import start
@@ -58,11 +60,17 @@ def test_two_processes_give_the_result_of_one(both, optimizer):
     assert one.settings() == two.settings()
 
 
-def test_run_of_two_processes_goes_on_in_one(both):
+def test_run_of_two_processes_goes_on_in_one(both, monkeypatch, capsys):
     """Settings do not say how many processes there were, so either may go on with the other's runs."""
-    answer = python("-m", "tangential", "train", "digits", *SETTINGS, "--out", both[1])
-    assert answer.returncode == 0, answer.stderr
-    assert "4 of 4 runs are finished already" in answer.stdout
+    monkeypatch.setattr(sys, "argv", ["tangential", "train", "digits", *SETTINGS, "--out", str(both[1])])
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.raises(SystemExit) as stopped:
+        app.run()
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+    captured = capsys.readouterr()
+    assert not stopped.value.code, captured.err
+    assert "4 of 4 runs are finished already" in captured.out
 
 
 def test_two_processes_are_started_without_torchrun(tmp_path):
