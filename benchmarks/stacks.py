@@ -225,7 +225,7 @@ In these, parameters are not whole, and the optimizers state so instead of train
 
 - **FSDP1** and **DeepSpeed ZeRO 1 to 3** exchange the parameters of a group for flat vectors.
 
-**Accelerate with FSDP2** takes the lines of the Accelerate example without `watch`, which refuses sharded weights:
+**Accelerate with FSDP2** takes the lines of the Accelerate example:
 `prepare` puts the sharded parameters into the groups, and `save_state` and `load_state` keep the optimizer's state
 through `torch.distributed.checkpoint`. Two ranks that train, save, load and go on end within 1e-12 of one process in
 float64 (`tests/sharding/test_trainers.py`; it runs on a CPU, where Accelerate replicates unless, as there, its state is
