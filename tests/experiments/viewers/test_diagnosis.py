@@ -74,7 +74,7 @@ def labels(diagnosis):
 @pytest.mark.parametrize(
     ("spec", "settings", "batch", "verdict", "projected"),
     [
-        ("torchvision:resnet18", {}, (4, 3, 32, 32), "most", {"channel": 20}),
+        ("torchvision:resnet50", {}, (4, 3, 32, 32), "most", {"channel": 53}),
         ("torchvision:mobilenet_v2", {}, (4, 3, 48, 48), "most", {"channel": 52, "layer": 2}),
         ("timm:convnext_atto", {}, (2, 3, 64, 64), "nothing", {}),
         ("timm:vit_tiny_patch16_224", {"img_size": 64}, (2, 3, 64, 64), "nothing", {}),
