@@ -26,6 +26,10 @@ def test_sparse_gradient_is_refused_before_anything_moves(name, foreach):
 BAD = [
     (dict(lr=-1.0), ValueError, "lr=-1.0: must be finite and at least 0"),
     (dict(lr=float("nan")), ValueError, "lr=nan"),
+    (dict(lr=1.1e18), ValueError, r"lr=1.1e\+18: must be finite and at least 0, at most 1e\+18"),
+    (dict(weight_decay=1e39), ValueError, r"weight_decay=1e\+39"),
+    (dict(eps=float("inf")), ValueError, "eps=inf"),
+    (dict(delta=10**400), ValueError, "delta=1"),
     (dict(lr="0.1"), TypeError, "lr='0.1': must be a number"),
     (dict(lr=torch.ones(2)), ValueError, r"shape \(2,\)"),
     (dict(eps=-1e-8), ValueError, "eps=-1e-08"),
@@ -54,6 +58,22 @@ def test_bad_settings_are_refused_in_the_constructor_and_in_groups(name, setting
         with pytest.raises(error, match=message):
             optimizer.add_param_group(dict(params=[torch.ones(3, 2, requires_grad=True)], **settings))
         assert len(optimizer.param_groups) == 1
+
+
+@every
+@pytest.mark.parametrize(
+    "backend", [dict(), dict(foreach=True), dict(foreach=False)], ids=["default", "foreach", "eager"]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_step_at_the_largest_settings_raises_nothing(name, dtype, backend):
+    largest = dict(lr=1e18, weight_decay=1e18, eps=1e18, delta=1e18)
+    for settings in (*({key: value} for key, value in largest.items()), largest):
+        params = weights(dtype)
+        optimizer = MAKERS[name](params, **{**backend, **settings})
+        for _ in range(2):
+            for p in params:
+                p.grad = torch.ones_like(p)
+            optimizer.step()
 
 
 @pytest.mark.parametrize(

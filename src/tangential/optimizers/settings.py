@@ -32,14 +32,16 @@ class _Range:
     holds: Callable[[float], bool]
 
 
-_AT_LEAST_ZERO = _Range("finite and at least 0", lambda x: 0 <= x < math.inf)
+_LARGEST = 1e18
+"""The product of two settings is to be finite in float32: torch raises in the middle of a step for a larger number."""
+_AT_LEAST_ZERO = _Range(f"finite and at least 0, at most {_LARGEST:g}", lambda x: 0 <= x <= _LARGEST)
 _NUMBERS = {
     "lr": _AT_LEAST_ZERO,
     "eps": _AT_LEAST_ZERO,
     "weight_decay": _AT_LEAST_ZERO,
     "delta": _AT_LEAST_ZERO,
     "momentum": _Range("in [0, 1)", lambda x: 0 <= x < 1),
-    "dampening": _Range("finite", math.isfinite),
+    "dampening": _Range(f"finite, of size at most {_LARGEST:g}", lambda x: abs(x) <= _LARGEST),
     "wd_ratio": _Range("in [0, 1]; 1 turns the reduced decay off", lambda x: 0 <= x <= 1),
 }
 _ON_DEVICES = ("lr", "weight_decay")
