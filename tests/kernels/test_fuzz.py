@@ -302,20 +302,23 @@ def fits(p: Tensor, blocks: Blocks) -> bool:
 
 
 def twin_of(arena: Arena) -> tuple[torch.optim.Optimizer, dict[int, Tensor]]:
-    """The optimizer over copies that share no memory, one tensor at a time; raises what its checks raise."""
+    """The optimizer over copies that share no memory, one tensor at a time; raises what its checks raise.
+
+    Without the parameters that have no gradient: nothing is asked of those.
+    """
     kept = arena.optimizer.defaults.keys() - {"foreach", "fused"}
     twins, groups, states = {}, [], {}
     for group in arena.optimizer.param_groups:
-        for p in group["params"]:
+        stepping = [p for p in group["params"] if p.grad is not None]
+        for p in stepping:
             q = twins[id(p)] = p.detach().clone().requires_grad_()
-            if p.grad is not None:
-                q.grad_dtype = None
-                q.grad = p.grad.detach().resolve_neg().clone()
+            q.grad_dtype = None
+            q.grad = p.grad.detach().resolve_neg().clone()
             own = arena.optimizer.state.get(p, {})
             if own:
                 states[q] = {key: x.clone() for key, x in own.items() if key != "projected"}
-        if group["params"]:
-            groups.append({**{k: group[k] for k in kept}, "params": [twins[id(p)] for p in group["params"]]})
+        if stepping:
+            groups.append({**{k: group[k] for k in kept}, "params": [twins[id(p)] for p in stepping]})
     twin = MAKERS[arena.name](groups or [torch.zeros(1, requires_grad=True)], foreach=False)
     for q, own in states.items():
         twin.state[q] = own

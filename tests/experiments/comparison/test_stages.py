@@ -159,14 +159,14 @@ def test_a_run_that_another_process_holds_is_waited_for(tmp_path, compare, whole
 
 
 def test_a_trial_that_diverges_ranks_last_and_one_of_all_ends_the_comparison(tmp_path, compare):
-    wide = ("optimizers.*.lr=0.1..1e30",)
+    wide = ("optimizers.*.lr=0.1..1e18",)
     *_, tuning, made = compare(tmp_path / "some", ranges=wide, trials=3)
     assert min(tuning.scores["sgd"].values()) == -float("inf")
-    assert all(float(each["settings"]["lr"]) < 1e20 for each in made["optimizers"])
+    assert all(float(each["settings"]["lr"]) < 1e12 for each in made["optimizers"])
     assert any(cell["score"] is None for each in made["families"][0]["heat"]["optimizers"] for row in each["rows"]
                for cell in row["cells"])  # fmt: skip
     with pytest.raises(FloatingPointError, match="every trial of sgd diverged; give a range"):
-        compare(tmp_path / "all", ranges=("optimizers.*.lr=1e28..1e30",), trials=3)
+        compare(tmp_path / "all", ranges=("optimizers.*.lr=1e17..1e18",), trials=3)
 
 
 def test_a_retrained_run_that_diverges_leaves_the_verdict_open(tmp_path, compare, whole):
