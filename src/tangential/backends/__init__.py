@@ -11,7 +11,7 @@ from tangential.backends.choose import choose, in_use, walk
 from tangential.backends.fused import DECISION, require_kernel
 from tangential.backends.fused_step import FusedStep, unscaled
 from tangential.backends.group_step import GroupStep
-from tangential.backends.remainders import REMAINDER, compensates
+from tangential.backends.remainders import REMAINDER, compensates, has_remainder
 from tangential.backends.sticky import VOTES
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "apart",
     "choose",
     "compensates",
+    "has_remainder",
     "in_use",
     "require_kernel",
     "unscaled",

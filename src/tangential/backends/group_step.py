@@ -79,7 +79,9 @@ class GroupStep:
 
     def remainder(self, i: int) -> Tensor | None:
         """What a weight is short of its master, or None."""
-        return self.remainders[i] if self.remainders and self._compensates(self.weights[i]) else None
+        if not self.remainders or not self._compensates(self.weights[i]):
+            return None
+        return None if self.remainders[i] is self.weights[i] else self.remainders[i]
 
     def _compensates(self, w: Tensor) -> bool:
         return compensates(w.dtype, self.compensation)

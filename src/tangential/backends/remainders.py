@@ -14,9 +14,12 @@ out of date, because somebody wrote to the weight, is worth less than that round
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from tangential.backends.dtensor import is_dtensor
 from tangential.backends.opmath import HALF
 
 REMAINDER = "remainder"
@@ -36,6 +39,14 @@ def compensates(dtype: torch.dtype, compensation: str | None) -> bool:
         (True, False, False)
     """
     return dtype == torch.bfloat16 if compensation == "auto" else compensation == "kahan" and dtype in HALF
+
+
+def has_remainder(p: Any, compensation: str | None) -> bool:
+    """Whether a parameter has one under this setting of a group.
+
+    "auto" leaves DTensors alone: neither NCCL nor gloo gathers 16-bit integers, as a full state dict would have to be.
+    """
+    return compensates(p.dtype, compensation) and not (compensation == "auto" and is_dtensor(p))
 
 
 def rounds_at_random(dtype: torch.dtype, compensation: str | None) -> bool:

@@ -17,7 +17,7 @@ from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from tangential.backends import DECISION, REMAINDER, VOTES, compensates
+from tangential.backends import DECISION, REMAINDER, VOTES, has_remainder
 from tangential.backends.dtensor import local_tensor
 from tangential.backends.opmath import opmath_dtype
 from tangential.backends.sticky import VOTING_STEPS
@@ -136,7 +136,7 @@ class Entries:
 
     def _add_remainder(self, found: dict[str, Any], p: Tensor, group: Mapping[str, Any], what: str) -> None:
         """Check a remainder, in place; of a weight that has none in this group, drop it."""
-        if REMAINDER not in found or not compensates(p.dtype, group["compensation"]):
+        if REMAINDER not in found or not has_remainder(p, group["compensation"]):
             found.pop(REMAINDER, None)
             return
         value = _dense(found[REMAINDER], what, like=p)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from tangential.backends import compensates
+from tangential.backends import has_remainder
 from tangential.blocks import Blocks
 from tangential.optimizers.origins import Difference, Group
 from tangential.optimizers.settings import scalar
@@ -50,7 +50,7 @@ def _difference(name: str, holds: Callable[[Group], Any], words: str, *, refused
 
 REMAINDERS = _difference(
     "compensation",
-    lambda g: any(compensates(p.dtype, g["compensation"]) for p in g["params"]),
+    lambda g: any(has_remainder(p, g["compensation"]) for p in g["params"]),
     "the remainders of half-precision weights (it rounds every step)",
     refused=False,
 )

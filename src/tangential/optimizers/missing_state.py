@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.backends import REMAINDER, VOTES, compensates
+from tangential.backends import REMAINDER, VOTES, has_remainder
 from tangential.backends.opmath import opmath_dtype
 from tangential.optimizers.entries import check_votes
 
@@ -28,7 +28,7 @@ def add_missing(own: dict[str, Any], p: Tensor, group: dict[str, Any], moments: 
         own["step"] = torch.zeros((), dtype=torch.float32, device=device)
         for name in moments:
             own[name] = torch.zeros_like(p, dtype=opmath_dtype(p.dtype), memory_format=torch.preserve_format)
-    if compensates(p.dtype, group["compensation"]) and REMAINDER not in own:
+    if has_remainder(p, group["compensation"]) and REMAINDER not in own:
         own[REMAINDER] = torch.zeros_like(p, dtype=torch.int16, memory_format=torch.preserve_format)
     if group["blocks"] == "sticky" and VOTES not in own:
         if not is_new:  # reading a step count may wait for the device
