@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from support.step_matrix import BLOCKS, RULES, shapes_for
-from support.weights import SHAPES, block_dots, gap, give_gradients, run, weights
+from support.weights import SHAPES, block_dots, float32_copies, gap, give_gradients, run, step_both, weights
 from tangential import SGDP, AdamP, Blocks
 from tangential.algorithm import Adam
 from tangential.backends import cpu_chunks as chunks
@@ -68,15 +68,11 @@ def test_float32_equals_the_definition_to_rounding(rule, kind, backend):
 @pytest.mark.parametrize("rule", RULES)
 def test_half_precision_is_float32_rounded_once_a_step(rule, dtype, kind, pieces):
     cls, hyper = RULES[rule]
-    half, full = weights(dtype, shapes_for(kind)), [w.detach().float() for w in weights(dtype, shapes_for(kind))]
-    full = [w.requires_grad_() for w in full]
+    half = weights(dtype, shapes_for(kind))
+    full = float32_copies(half)
     a, b = (cls(p, blocks=BLOCKS[kind], foreach=True, compensation=None, **hyper) for p in (half, full))
     for step in range(5):
-        give_gradients(half, step)
-        for p, q in zip(half, full, strict=True):
-            q.grad = p.grad.float()
-        a.step()
-        b.step()
+        step_both(a, b, step)
         for p, q in zip(half, full, strict=True):
             q.data.copy_(q.data.to(dtype))
             assert torch.equal(p.float(), q)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from support.step_matrix import BLOCKS, RULES, shapes_for
-from support.weights import give_gradients, run, weights
+from support.weights import float32_copies, give_gradients, run, step_both, weights
 from tangential import SGDP, AdamP
 from tangential.backends import REMAINDER
 from tangential.backends import cpu_chunks as chunks
@@ -80,15 +80,11 @@ def test_steps_are_those_of_float32(rule, dtype, kind, backend, monkeypatch):
     monkeypatch.setattr(chunks, "PIECE", 64)  # every weight in pieces
     cls, hyper = RULES[rule]
     half = weights(dtype, shapes_for(kind))
-    full = [w.detach().float().requires_grad_() for w in half]
+    full = float32_copies(half)
     a = cls(half, blocks=BLOCKS[kind], compensation="kahan", **hyper, **backend)
     b = cls(full, blocks=BLOCKS[kind], **hyper, **backend)
     for step in range(6):
-        give_gradients(half, step)
-        for p, q in zip(half, full, strict=True):
-            q.grad = p.grad.float()
-        a.step()
-        b.step()
+        step_both(a, b, step)
     for p, q in zip(half, full, strict=True):
         found = master(p.detach(), a.state[p][REMAINDER])
         # torch's and the kernel's float32 steps add up in another order

@@ -11,7 +11,7 @@ import torch
 
 from support.step_matrix import BLOCKS, RULES, fits
 from support.twins import DENSE, check_odd_row, decided, exact_twin, worst_step
-from support.weights import gap, give_gradients, gradient_passing, row_error, run, weights
+from support.weights import float32_copies, gap, give_gradients, gradient_passing, row_error, run, step_both, weights
 from tangential import SGDP, AdamP, Blocks
 from tangential.backends import DECISION, fused, fused_cuda
 from tangential.backends.remainders import master
@@ -93,15 +93,11 @@ def test_every_dtype_and_layout(kind, layout, dtype, allowed):
 def test_weights_with_remainders_are_stepped_as_in_float32(rule, kind, dtype):
     shapes = [(6, 3, 3), (2, 1100)]
     optimizer, params = made(rule, kind, dtype, shapes, compensation="kahan")
-    full = [p.detach().float().requires_grad_() for p in params]
+    full = float32_copies(params)
     cls, hyper = RULES[rule]
     exact = cls(full, blocks=BLOCKS[kind], foreach=False, **hyper)
     for step in range(3):
-        give_gradients(params, step)
-        for p, q in zip(params, full, strict=True):
-            q.grad = p.grad.float()
-        optimizer.step()
-        exact.step()
+        step_both(optimizer, exact, step)
     found = [master(p.detach(), optimizer.state[p]["remainder"]) for p in params]
     assert gap(found, [q.detach() for q in full]) < 2e-6
 

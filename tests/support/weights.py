@@ -45,6 +45,21 @@ def give_gradients(params: list[Tensor], step: int) -> None:
         p.grad = x.to(p.dtype)
 
 
+def float32_copies(params: list[Tensor]) -> list[Tensor]:
+    """The same weights in float32, in memory of their own."""
+    return [p.detach().float().requires_grad_() for p in params]
+
+
+def step_both(half: torch.optim.Optimizer, full: torch.optim.Optimizer, step: int) -> None:
+    """Take a step of weights in half precision and of the same in float32, with gradients that both can hold."""
+    params, others = (optimizer.param_groups[0]["params"] for optimizer in (half, full))
+    give_gradients(params, step)
+    for p, q in zip(params, others, strict=True):
+        q.grad = p.grad.float()
+    half.step()
+    full.step()
+
+
 def run(optimizer: torch.optim.Optimizer, params: list[Tensor], steps: int = 20) -> list[Tensor]:
     """Take the steps; returns the weights."""
     for step in range(steps):
