@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 import resource
 import statistics
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import marks
 import torch
 from torch import nn
 
@@ -167,10 +167,7 @@ def main(names: list[str]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             table = TABLES[name]()
-        marks = rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)"
-        text, count = re.subn(marks, lambda m, t=table: m[1] + t + "\n" + m[2], PAGE.read_text(), flags=re.DOTALL)
-        assert count == 1, f"{PAGE.name} has no marks for {name}"
-        PAGE.write_text(text)
+        PAGE.write_text(marks.replaced(PAGE.read_text(), name, table + "\n"))
         (RESULTS / f"invariance-{name}.md").write_text(table + "\n")
         sys.stdout.write(f"{name}\n{table}\n")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import marks
 import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
@@ -89,13 +90,6 @@ def table(dtype: torch.dtype, size: int, steps: int, seeds: int) -> list[str]:
     return lines
 
 
-def written(page: str, lines: list[str]) -> str:
-    """The page with the lines between its two marks."""
-    begin, end = "<!-- measured -->\n", "<!-- end -->\n"
-    before, _, rest = page.partition(begin)
-    return before + begin + "\n" + "\n".join(lines) + "\n\n" + end + rest.partition(end)[2]
-
-
 def main() -> None:
     """Measure, and write the tables into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,7 +100,7 @@ def main() -> None:
     found: list[Any] = []
     for dtype in (torch.bfloat16, torch.float16):
         found += [*table(dtype, size, steps, seeds), ""]
-    wanted.out.write_text(written(wanted.out.read_text(), found[:-1]))
+    wanted.out.write_text(marks.replaced(wanted.out.read_text(), "measured", "\n" + "\n".join(found) + "\n"))
 
 
 if __name__ == "__main__":
