@@ -23,7 +23,8 @@ from tangential.experiments.comparison.outcome import outcome
 from tangential.experiments.comparison.protocol import FILE, Protocol
 from tangential.experiments.comparison.register import register, registered
 from tangential.experiments.comparison.work import work
-from tangential.experiments.engines.workers import Engine, Workers
+from tangential.experiments.engines import Engine
+from tangential.experiments.engines.workers import Workers
 from tangential.experiments.report import page as report
 from tangential.experiments.report.comparison import gather_folders
 from tangential.experiments.runs.files import make_folder

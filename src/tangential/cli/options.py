@@ -6,9 +6,11 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from tangential.experiments.engines import Engine as EngineName
 
 THREADS = 1
 """The nets here are too small to share; and with one thread the bits do not depend on the number of cores."""
@@ -19,9 +21,7 @@ RECIPES = Path(__file__).with_name("recipes.json")
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="Two steps on a few samples: a check that everything works.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads of each process.")]
-Engine = Annotated[
-    Literal["local", "ray", "slurm"], typer.Option(help="Where workers run: this machine, a Ray cluster, SLURM.")
-]
+Engine = Annotated[EngineName, typer.Option(help="Where workers run: this machine, a Ray cluster, SLURM.")]
 PerWorker = Annotated[
     str, typer.Option(metavar="NEEDS", help="What each worker needs: cpus=4,gpus=1,gb=16,minutes=240.")
 ]

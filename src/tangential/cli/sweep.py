@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tangential.cli.terminal import console, print_line, table
 from tangential.cli.workers import workers as workers_of
-from tangential.experiments.engines.workers import Engine
+from tangential.experiments.engines import Engine
 from tangential.experiments.recipes import Recipe, choose
 from tangential.experiments.runs.environment import environment
 from tangential.experiments.runs.files import make_folder

@@ -17,7 +17,8 @@ from tangential.cli.progress import Display
 from tangential.cli.report import show
 from tangential.cli.terminal import console
 from tangential.cli.workers import workers as workers_of
-from tangential.experiments.engines.workers import Engine, Workers
+from tangential.experiments.engines import Engine
+from tangential.experiments.engines.workers import Workers
 from tangential.experiments.recipes import Recipe, choose
 from tangential.experiments.recipes.jobs import Job, is_finished, jobs
 from tangential.experiments.report.comparison import gather_folders

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from tangential.experiments.engines import Engine
 from tangential.experiments.engines.worker import Resources, Worker
-from tangential.experiments.engines.workers import Engine, Workers
+from tangential.experiments.engines.workers import Workers
 
 _LOOK = 1.0  # seconds between two looks at the process that started a worker
 

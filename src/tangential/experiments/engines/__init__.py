@@ -5,3 +5,10 @@ in a database; locks and heartbeats decide who does what. So an engine only has 
 ended. Each is a function `submit(worker, count, resources)` that returns a `Handle` for every worker, in a module that
 imports its library when it is called.
 """
+
+from typing import Literal
+
+Engine = Literal["local", "ray", "slurm"]
+"""Where workers run: on this machine, on a Ray cluster, through SLURM."""
+
+__all__ = ["Engine"]

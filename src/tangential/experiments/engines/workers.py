@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Literal
 
-from tangential.experiments.engines import processes, ray_cluster, slurm_jobs
+from tangential.experiments.engines import Engine, processes, ray_cluster, slurm_jobs
 from tangential.experiments.engines.worker import Handle, Resources, Submit, Worker
 from tangential.experiments.runs.lock import locked
-
-Engine = Literal["local", "ray", "slurm"]
 
 _SUBMIT: Mapping[Engine, Submit] = {"local": processes.submit, "ray": ray_cluster.submit, "slurm": slurm_jobs.submit}
 
