@@ -12,10 +12,10 @@ from itertools import chain
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from tangential.backends.group_step import GroupStep
 from tangential.backends.modes import recording
+from tangential.backends.tensor_checks import PLAIN
 
 
 def apart(group_steps: Sequence[GroupStep]) -> list[GroupStep]:
@@ -37,5 +37,5 @@ def apart(group_steps: Sequence[GroupStep]) -> list[GroupStep]:
 
 def _storages(tensors: Iterable[Tensor]) -> set[int]:
     """Addresses of the storages of plain tensors that have one; tensors of other types are no views of a weight."""
-    found = map(Tensor.untyped_storage, (x for x in tensors if type(x) in (Tensor, Parameter)))
+    found = map(Tensor.untyped_storage, (x for x in tensors if type(x) in PLAIN))
     return {*map(torch.UntypedStorage.data_ptr, found)} - {0}

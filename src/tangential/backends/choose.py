@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.nn import Parameter
 
 from tangential.backends import fused
 from tangential.backends.cpu_chunks import chunked
@@ -20,8 +19,7 @@ from tangential.backends.eager import eager
 from tangential.backends.foreach import foreach
 from tangential.backends.group_step import GroupStep
 from tangential.backends.modes import recording
-
-_PLAIN = {Tensor, Parameter}
+from tangential.backends.tensor_checks import PLAIN
 
 
 def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
@@ -37,9 +35,9 @@ def choose(weights: Sequence[Tensor], group: dict[str, Any]) -> str:
         return "foreach" if group["foreach"] else "eager"
     if group["differentiable"]:
         return "eager"
-    if not {*map(type, weights)} <= _PLAIN:
+    if not {*map(type, weights)} <= PLAIN:
         weights = list(map(local_tensor, weights))
-        if not {*map(type, weights)} <= _PLAIN:
+        if not {*map(type, weights)} <= PLAIN:
             return "eager"
     kernel = group["fused"] is None and not recorded and any(w.is_cpu or _on_cuda(w) for w in weights)
     return "fused" if kernel else "foreach"

@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from tangential.algorithm import Adam
 from tangential.backends.buckets import projected
 from tangential.backends.group_step import GroupStep
 from tangential.backends.remainders import rounds_at_random
-from tangential.backends.tensor_checks import holds_memory
+from tangential.backends.tensor_checks import PLAIN, holds_memory
 from tangential.blocks import Blocks
 from tangential.kernels.cpu import why_missing
 from tangential.kernels.plan import Form, Run, form, runs
@@ -57,7 +56,7 @@ def cuda_missing(p: Tensor) -> str | None:
 
 def reason_against(p: Tensor) -> str | None:
     """Reason for which a kernel can never step this parameter, or None. A layout is none: foreach steps those few."""
-    if type(p) not in (Tensor, Parameter):
+    if type(p) not in PLAIN:
         return f"a parameter is a {type(p).__name__}, and a kernel knows the memory of plain tensors only"
     if p.device.type not in ("cpu", CUDA):
         return f"a parameter is on {p.device}, and the kernel runs on a CPU or on CUDA"
@@ -87,7 +86,7 @@ def storage(group_step: GroupStep, i: int) -> int | None:
     """
     w, g = group_step.weights[i], group_step.grads[i]
     others = (g, *written(group_step, i))
-    plain = all(type(x) in (Tensor, Parameter) and x.device == w.device and not x.is_neg() for x in others)
+    plain = all(type(x) in PLAIN and x.device == w.device and not x.is_neg() for x in others)
     dtypes, remainder = {m[i].dtype for m in group_step.moments}, group_step.remainder(i)
     if not plain or g.dtype != w.dtype or len(dtypes) > 1 or not _countable(group_step, i):
         return None

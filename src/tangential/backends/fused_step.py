@@ -12,12 +12,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import Tensor
-from torch.nn import Parameter
 
 from tangential.backends import fused
 from tangential.backends.fingerprint import Columns, Fingerprint
 from tangential.backends.fused_cpu import CpuKernel, takes_now
 from tangential.backends.group_step import GroupStep
+from tangential.backends.tensor_checks import PLAIN
 
 if TYPE_CHECKING:
     from tangential.backends.fused_cuda import CudaKernel
@@ -138,7 +138,7 @@ def _shared(group_steps: Sequence[GroupStep]) -> set[tuple[int, int]]:
         (*fused.span(x), group, i)
         for group, group_step in enumerate(group_steps)
         for i, w in enumerate(group_step.weights)
-        if w.numel() and type(w) in (Tensor, Parameter) and fused.form(w.shape, w.stride(), 0) is not None
+        if w.numel() and type(w) in PLAIN and fused.form(w.shape, w.stride(), 0) is not None
         for x in fused.written(group_step, i)
     )
     found: set[tuple[int, int]] = set()

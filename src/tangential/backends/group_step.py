@@ -79,12 +79,9 @@ class GroupStep:
 
     def remainder(self, i: int) -> Tensor | None:
         """What a weight is short of its master, or None."""
-        if not self.remainders or not self._compensates(self.weights[i]):
+        if not self.remainders or not compensates(self.weights[i].dtype, self.compensation):
             return None
         return None if self.remainders[i] is self.weights[i] else self.remainders[i]
-
-    def _compensates(self, w: Tensor) -> bool:
-        return compensates(w.dtype, self.compensation)
 
     def without_lazy_bits(self) -> tuple[GroupStep, list[tuple[Tensor, Tensor]]]:
         """The same with memory that holds the tensors' values, and `(tensor, copy)` of what has to be copied back."""

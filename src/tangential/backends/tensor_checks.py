@@ -25,6 +25,8 @@ MOMENT_DTYPES = {torch.float32, torch.float64, torch.bfloat16}
 """Dtypes of real moments. The squares of usual gradients are 0 in float16."""
 
 PLAIN = {Tensor, Parameter}
+"""Types whose memory is that of the tensor; what a subclass holds is its own matter."""
+
 _layout, _dtype = attrgetter("layout"), attrgetter("dtype")
 
 

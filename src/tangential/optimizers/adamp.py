@@ -48,7 +48,8 @@ class AdamP(Projected):
         differentiable: Record the step for autograd; needs the one-at-a-time backend.
         compensation: What keeps steps of half-precision weights from being rounded away: "kahan", 16 bits a weight in
             the state, beside which the weight is as good as float32; "stochastic", rounding at random that is exact on
-            average, without memory and without the kernel; None, nothing; "auto", "kahan" for bfloat16 alone.
+            average, without memory and without the kernel; None, nothing; "auto", "kahan" for bfloat16 alone, unless it
+            is spread over ranks (DTensors).
 
     Raises:
         TypeError: An argument of the wrong type.

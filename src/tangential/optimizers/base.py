@@ -17,15 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tangential.algorithm import Projection, Rule
-from tangential.backends import (
-    DECISION,
-    FusedStep,
-    GroupStep,
-    apart,
-    choose,
-    unscaled,
-    walk,
-)
+from tangential.backends import DECISION, FusedStep, GroupStep, apart, choose, unscaled, walk
 from tangential.backends.dtensor import is_dtensor
 from tangential.optimizers.checked_group import CheckedGroup, States, sharded_step
 from tangential.optimizers.columns import fill_columns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from itertools import repeat
 from operator import attrgetter, is_, is_not, itemgetter
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from tangential.backends import DECISION, REMAINDER, VOTES, compensates
+from tangential.optimizers.checked_group import States
 from tangential.optimizers.missing_state import add_missing
 
-States = MutableMapping[Any, dict[str, Any]]
 _dtype = attrgetter("dtype")
 
 

@@ -35,6 +35,8 @@ class Entries:
     def __init__(self, optimizer: Optimizer, moments: Sequence[str]) -> None:
         self._owner = type(optimizer).__name__
         self._moments = moments
+        self._needed = {"step", *moments}
+        self._known = {*self._needed, DECISION, VOTES, REMAINDER}
         self._squares = {"exp_avg_sq"} & {*self._moments}
         params = (p for group in optimizer.param_groups for p in group["params"])
         self._memory = {_address(p) for p in params if not is_lazy(p)}
@@ -75,22 +77,17 @@ class Entries:
             found[VOTES] = votes.to(p.device, torch.int32)
         check_votes(p, found, group, count, name)
         self._add_remainder(found, p, group, f"{name}: {REMAINDER}")
-        known = {"step", *self._moments, DECISION, VOTES, REMAINDER}
-        return found | {k: _moved(v, p, f"{name}: {k}") for k, v in found.items() if k not in known}
+        return found | {k: _moved(v, p, f"{name}: {k}") for k, v in found.items() if k not in self._known}
 
     def _complete(self, saved: Any, source: Source, p: Tensor, name: str) -> dict[str, Any]:
         """The entries under our keys, none missing and, from another optimizer, none dropped without leave."""
         if saved is not None and not isinstance(saved, Mapping):
             raise TypeError(f"{name}: its state is a {type(saved).__name__}, must be a dict")
         own = self._renamed(dict(saved or {}), source, p)
-        needed = {"step", *self._moments}
-        missing, extra = (
-            sorted(needed - own.keys()),
-            sorted(map(str, own.keys() - {*needed, DECISION, VOTES, REMAINDER})),
-        )
+        missing, extra = sorted(self._needed - own.keys()), sorted(map(str, own.keys() - self._known))
         if own and missing:
             raise ValueError(
-                f"{name}: state with keys {sorted(map(str, own))} came: {self._owner} needs {sorted(needed)}, so"
+                f"{name}: state with keys {sorted(map(str, own))} came: {self._owner} needs {sorted(self._needed)}, so"
                 f" {missing} is missing. It was saved by another optimizer; load it into that one, or start with fresh"
                 " state"
             )

@@ -58,18 +58,15 @@ class Decision:
             gradient: Its gradient.
             scale: What the gradient is multiplied with, by a `GradScaler` that leaves it to the step to undo it.
         """
+        return self.settled(angle_sums(before, gradient, scale)) if self.known is None else self.known
+
+    @property
+    def known(self) -> bool | None:
+        """Whether the step projects the weight; None where the paper's test decides, which takes sums."""
         blocks = self.weight.group["blocks"]
         if isinstance(blocks, Blocks):
             return True
-        if not self.is_tested:
-            return False
-        return self.settled(angle_sums(before, gradient, scale))
-
-    @property
-    def is_tested(self) -> bool:
-        """Whether the paper's test decides, so that it takes sums."""
-        blocks = self.weight.group["blocks"]
-        return isinstance(blocks, str) and projected(self.weight.tensor, blocks) and self.weight.tensor.numel() > 0
+        return None if projected(self.weight.tensor, blocks) and self.weight.tensor.numel() else False
 
     def settled(self, sums: Tensor) -> Tensor:
         """Whether the step projects a weight under the paper's test, from `ww, gg, wg` of its rows, `(3, rows)`."""

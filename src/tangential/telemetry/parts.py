@@ -87,16 +87,14 @@ class Share:
 
 def added_up(found: Sequence[tuple[BlockSums, Share | None]]) -> list[BlockSums]:
     """The sums of whole weights, without those that no rank had a gradient for; others stay as they are."""
-    flats = {at: _flat(sums, share) for at, (sums, share) in enumerate(found) if share is not None}
-    by_mesh: dict[Any, list[int]] = {}
-    for at in flats:
-        share = found[at][1]
-        assert share is not None
-        by_mesh.setdefault(share.part.mesh, []).append(at)
-    for mesh, places in by_mesh.items():
-        flats |= zip(places, _all_reduced(mesh, [flats[at] for at in places]), strict=True)
-    pairs = ((sums, share, flats.get(at)) for at, (sums, share) in enumerate(found))
-    whole = [sums if share is None or flat is None else _whole(sums, share, flat) for sums, share, flat in pairs]
+    by_mesh: dict[Any, dict[int, Tensor]] = {}
+    for at, (sums, share) in enumerate(found):
+        if share is not None:
+            by_mesh.setdefault(share.part.mesh, {})[at] = _flat(sums, share)
+    flats: dict[int, Tensor] = {}
+    for mesh, own in by_mesh.items():
+        flats |= zip(own, _all_reduced(mesh, list(own.values())), strict=True)
+    whole = [sums if share is None else _whole(sums, share, flats[at]) for at, (sums, share) in enumerate(found)]
     return [sums for sums in whole if sums is not None]
 
 

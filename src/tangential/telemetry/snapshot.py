@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tangential.blocks import Blocks, chunked_row_dots
+from tangential.blocks import chunked_row_dots
 from tangential.telemetry.block_rows import BlockRows, block_rows, largest_block, real_rows, spans, to_float64
 from tangential.telemetry.block_sums import SUMS, BlockSums
 from tangential.telemetry.decision import Decision, angle_sums
@@ -88,10 +88,10 @@ class Snapshot:
 
     def _read_part(self, part: Part, g: Tensor, scale: Tensor | None) -> None:
         assert self.before is not None, "parts are always copied"
-        if self.decision is not None and self.decision.is_tested:
-            self.test = part.spread(angle_sums(self.before, g, scale), 0)
-        elif self.decision is not None:
-            self.projected = isinstance(self.weight.group["blocks"], Blocks)
+        if self.decision is not None:
+            self.projected = self.decision.known
+            if self.projected is None:
+                self.test = part.spread(angle_sums(self.before, g, scale), 0)
         self.gradient = chunked_row_dots([self.before, real_rows(g)], _gradient_pairs, self.weight.blocks.dim)
 
     def share(self) -> Share | None:
@@ -99,7 +99,7 @@ class Snapshot:
         if self.part is None:
             return None
         test = self.test
-        if test is None and self.decision is not None and self.decision.is_tested:
+        if test is None and self.decision is not None and self.decision.known is None:
             assert self.before is not None, "parts are always copied"
             test = to_float64(torch.zeros(3, self.weight.shape[0], device=self.before.device))
         return Share(self.part, self.has_stepped, self.decision, test)
