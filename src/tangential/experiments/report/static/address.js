@@ -25,7 +25,7 @@ function readAddress() {
   zooms.clear();
   for (const text of words.getAll("zoom")) {
     const [, ...parts] = text.match(/^(\S+) (\S+) (\S+) (\S+) (.*)$/s) ?? [];
-    const ends = parts.slice(0, 4).map((end) => (Number.isNaN(Number(end)) ? NaN : Number(end)));
+    const ends = parts.slice(0, 4).map(Number);
     if (parts.length && ends.every(Number.isFinite)) zooms.set(parts[4], { x: ends.slice(0, 2), y: ends.slice(2) });
   }
   const layer = data.layers?.names.indexOf(words.get("layer")) ?? -1;
